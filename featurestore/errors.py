@@ -1,0 +1,72 @@
+"""The errors a user can cause, and the exit codes that tell a script what happened.
+
+Every message says what failed and where, what was expected and what was found, and what to run next.
+Anything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3  # done, but some inputs failed: they are rows of `failures`
+
+
+class FeatureStoreError(Exception):
+    """Something the user can mend. The text is the whole message; `hint` is what to do next."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # joblib sends exceptions between processes; the default would lose the hint
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(FeatureStoreError):
+    """The command line itself is wrong (exit code 2)."""
+
+    exit_code = EXIT_USAGE
+
+
+class MissingStore(FeatureStoreError):
+    """There is no store at the place named."""
+
+
+class MissingInput(FeatureStoreError):
+    """An input that another command makes is not there; the hint names that command."""
+
+
+class SpecMismatch(FeatureStoreError):
+    """Two sets of measured values were made with different numbers and must not be mixed."""
+
+
+class StoreBusy(FeatureStoreError):
+    """Another build holds the store."""
+
+
+class StoreDamaged(FeatureStoreError):
+    """A file of the store is not what was committed."""
+
+
+class AudioError(Exception):
+    """One audio file cannot be measured. Becomes a row of `failures`, never a stop.
+
+    kind is one of schemas.FAILURE_KINDS, stage one of schemas.FAILURE_STAGES.
+    """
+
+    def __init__(self, stage: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.stage, self.kind, self.message)

@@ -1,0 +1,177 @@
+"""Results as people and programs want them: one set of output formats for every command, and progress bars."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from featurestore import files
+from featurestore.errors import UsageError
+
+MAX_CELL = 60
+
+
+def render(table: pa.Table, format: str = "table") -> str:
+    """`table` as text: table (for people), csv, json (one array of objects) or markdown."""
+    if format == "table":
+        return _rich_table(table)
+    if format == "markdown":
+        return _markdown(table)
+    if format == "csv":
+        return _csv(table)
+    if format == "json":
+        return json.dumps([_json_value(r) for r in table.to_pylist()], ensure_ascii=False, indent=1)
+    raise UsageError(f"format {format!r} is not text", "Give --output FILE with --format parquet.")
+
+
+def emit(table: pa.Table, format: str = "table", output: str | None = None) -> None:
+    """Print `table` in `format`, or write it to the file or URL `output` (atomically)."""
+    if output is None and format == "parquet":
+        if sys.stdout.isatty():
+            raise UsageError(
+                "parquet is binary and the output is a terminal", "Give --output FILE, or redirect with > FILE."
+            )
+        sys.stdout.buffer.write(_parquet(table))
+        return
+    if output is None:
+        print(render(table, format))
+        return
+    fs, path = files.resolve(output)
+    data = _parquet(table) if format == "parquet" else (render(table, format) + "\n").encode()
+    files.write_bytes(fs, path, data)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _json_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
+
+
+def _csv(table: pa.Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        plain = (_json_value(v) for v in row)
+        writer.writerow("" if v is None else json.dumps(v) if isinstance(v, dict | list) else v for v in plain)
+    return out.getvalue().removesuffix("\n")
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it: six significant digits, long bytes and text shortened, NULL as such."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, list):
+        value = "[" + ", ".join(cell(v) for v in value[:20]) + (", …]" if len(value) > 20 else "]")
+    text = str(value).replace("\n", " ")
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+
+
+def _markdown(table: pa.Table) -> str:
+    def line(values: list[str]) -> str:
+        return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
+
+    rules = ["---:" if _numeric(f.type) else "---" for f in table.schema]
+    rows = zip(*(c.to_pylist() for c in table.columns), strict=True)
+    return "\n".join([line(table.column_names), line(rules), *(line([cell(v) for v in r]) for r in rows)])
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _rich_table(table: pa.Table) -> str:
+    import shutil
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for field in table.schema:
+        grid.add_column(field.name, justify="right" if _numeric(field.type) else "left", overflow="fold")
+    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        grid.add_row(*(Text(cell(v), style="dim" if v is None else "") for v in row))
+    # a file or pipe has no width of its own: never cut what a person will search later
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
+    console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty(), highlight=False)
+    console.print(grid)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+
+def note(message: str) -> None:
+    """A line for people, on standard error, so that standard output stays data."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A running progress bar; `advance` moves it. Nothing is drawn where standard error is not a terminal."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar = bar
+        self._task = task
+
+    def advance(self, steps: float = 1, text: str | None = None) -> None:
+        """Move on by `steps`; `text` replaces the description."""
+        self._bar.update(self._task, advance=steps, **({"description": text} if text else {}))
+
+
+@contextlib.contextmanager
+def progress(description: str, total: float | None) -> Iterator[Progress]:
+    """A progress bar on standard error over `total` steps (None: unknown), removed when done.
+
+    Where standard error is a file or a pipe, one line at the end says what was done and how long it took.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    with Bar(*layout, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield Progress(bar, task)
+    elapsed = time.monotonic() - started
+    if elapsed > 2:
+        console.print(f"{description}: {elapsed:.1f} s", highlight=False)

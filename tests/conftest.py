@@ -1,0 +1,25 @@
+"""Shared fixtures. Audio for the tests is rendered here; real recordings are used only where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a test must never touch the store that its user works with
+    monkeypatch.delenv("FEATURESTORE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data ($MUSIC_TEST_DATA, else ../shared/data); skips the test where there is none."""
+    folder = Path(os.environ.get("MUSIC_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("real data is not at hand: set MUSIC_TEST_DATA to its folder")
+    return folder

@@ -35,7 +35,7 @@ lint: $(STAMP)
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	  --extra training --extra demo --extra cluster --extra s3 --extra gs --extra http --extra dev \
+	  --extra training --extra demo --extra cluster --extra s3 --extra gs --extra dev \
 	  pyproject.toml -o requirements.lock
 
 clean:

@@ -1,0 +1,62 @@
+"""Mel spectrogram, its level in dB, and the cepstrum."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import scipy.fft
+
+from featurestore.extract.stft import KERNEL, LANES
+
+TOP_DB = np.float32(80.0)
+AMIN = np.float32(1e-10)
+N_MFCC = 20
+
+
+def power_to_db(x: np.ndarray) -> np.ndarray:
+    """librosa.power_to_db(x, ref=1.0, amin=1e-10, top_db=80.0) for float32 x."""
+    db = np.maximum(x, AMIN)
+    np.log10(db, out=db)
+    db *= np.float32(10.0)
+    return np.maximum(db, db.max() - TOP_DB, out=db)
+
+
+def mfcc(mel_db: np.ndarray) -> np.ndarray:
+    """librosa.feature.mfcc(S=mel_db, n_mfcc=20); rows beyond the mel bands are 0. float32 (20, frames)."""
+    return _dct(len(mel_db)) @ mel_db
+
+
+@functools.lru_cache(maxsize=4)
+def filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray]:
+    """librosa.filters.mel (n_mels, bins) float32, and the (n_mels, 2) bins where each filter begins and ends."""
+    import librosa
+
+    weights = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    edges = np.zeros((n_mels, 2), np.int64)
+    for m, row in enumerate(weights):
+        at = np.flatnonzero(row)
+        if at.size:  # more bands than bins leave some filters empty
+            edges[m] = at[0], at[-1] + 1
+    return np.ascontiguousarray(weights), edges
+
+
+@KERNEL
+def project(power, weights, edges, first, out):  # type: ignore[no-untyped-def]
+    """librosa.feature.melspectrogram(S=power): one block into columns `first` on of out (n_mels, frames)."""
+    band = np.empty(LANES, np.float32)
+    for m in range(weights.shape[0]):
+        band[:] = 0
+        for k in range(edges[m, 0], edges[m, 1]):
+            w = weights[m, k]
+            for f in range(LANES):
+                band[f] += w * power[k, f]
+        for f in range(LANES):
+            out[m, first + f] = band[f]
+
+
+@functools.lru_cache(maxsize=4)
+def _dct(n_mels: int) -> np.ndarray:
+    """Orthonormal DCT-II (20, n_mels) float32."""
+    rows = scipy.fft.dct(np.eye(n_mels), axis=0, type=2, norm="ortho")[:N_MFCC]
+    return np.pad(rows, ((0, N_MFCC - len(rows)), (0, 0))).astype(np.float32)

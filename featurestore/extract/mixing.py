@@ -1,0 +1,33 @@
+"""Channels to mono, and what only the channels themselves can tell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featurestore.extract.stft import KERNEL
+
+
+@KERNEL
+def mix(block, full_scale):  # type: ignore[no-untyped-def]
+    """Mean of the channels (librosa.to_mono) of float32 (n, channels), and two counts.
+
+    The counts: samples of any channel at or beyond full scale, and mixed samples that are not finite.
+    """
+    frames, channels = block.shape
+    flat = block.ravel()
+    mono = np.empty(frames, np.float32)
+    if channels == 2:
+        for t in range(frames):
+            mono[t] = (flat[2 * t] + flat[2 * t + 1]) * np.float32(0.5)
+    else:
+        for t in range(frames):
+            total = np.float32(0)
+            for c in range(channels):
+                total += block[t, c]
+            mono[t] = total / np.float32(channels)
+    clipped, broken = 0, 0
+    for i in range(flat.shape[0]):
+        clipped += abs(flat[i]) >= full_scale
+    for t in range(frames):
+        broken += not (abs(mono[t]) < np.inf)
+    return mono, clipped, broken

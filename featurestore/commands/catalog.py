@@ -1,0 +1,55 @@
+"""`python -m featurestore catalog`: labels and splits only, no audio decoded."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from featurestore import cli
+
+if TYPE_CHECKING:
+    from featurestore.catalog import CatalogReport
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    from featurestore.datasets import DATASETS
+
+    parser.description = (
+        "Read a collection's labels into the store and draw its splits; no audio is decoded. With FMA's metadata its "
+        "features.csv and echonest.csv become the feature sets fma and echonest, so that SQL and the studies work "
+        "without any audio."
+    )
+    cli.add_store(parser)
+    parser.add_argument("--dataset", required=True, choices=DATASETS, help="kind of collection")
+    parser.add_argument("--metadata", metavar="DIR", default=None, help="folder with the labels (dataset fma)")
+    parser.add_argument("--audio", metavar="DIR|URL", default=None, help="folder with the music (folders, tags, fma)")
+    cli.add_subset(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from featurestore import catalog, datasets, files, lock
+    from featurestore.store import Store
+
+    collection = datasets.load(args.dataset, audio=args.audio, metadata=args.metadata, subset=args.subset)
+    with lock.hold(*files.resolve(args.store), f"catalog of {args.dataset}"):
+        report = catalog.update(Store.open_or_create(args.store), collection)
+    print(text(args.store, report))
+    return 0
+
+
+def text(store: str, report: CatalogReport) -> str:
+    """The report as a person reads it."""
+    kept = f"; {report.absent} of an earlier catalog kept" if report.absent else ""
+    lines = [f"warning: {w}" for w in report.warnings]
+    lines.append(
+        f"{store}: {report.tracks} tracks of {report.dataset}: {report.added} new, {report.changed} changed{kept}; "
+        f"{report.with_audio} with an audio file, {report.genres} genres"
+    )
+    for scheme, found in report.splits.items():
+        lines.append(f"split {scheme}: " + ", ".join(f"{n} {split}" for split, n in found.items()))
+    for made in report.feature_sets:
+        elsewhere = f"; {len(made.unknown)} rows of tracks not in the catalog left out" if made.unknown else ""
+        lines.append(f"feature set {made.set}: {made.matched} tracks x {made.columns} features{elsewhere}")
+    return "\n".join(lines)

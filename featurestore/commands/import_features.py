@@ -1,0 +1,73 @@
+"""`python -m featurestore import-features`: add anyone's features by track id."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from featurestore import cli
+from featurestore.errors import EXIT_DONE, EXIT_FAILED
+
+if TYPE_CHECKING:
+    from featurestore.feature_sets import ImportReport
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = (
+        "Add a CSV or Parquet table of features to the store as a feature set of its own: features_NAME in SQL, "
+        "--features NAME in the studies. Rows find their track by number, or by file name. A table with a column of "
+        "genres (--label-column) needs nothing else: its rows become tracks."
+    )
+    cli.add_store(parser)
+    parser.add_argument("table", metavar="TABLE", help="CSV (also with FMA's header rows) or Parquet; a file or URL")
+    parser.add_argument("--set", metavar="NAME", required=True, help="name of the set; one of that name is replaced")
+    parser.add_argument(
+        "--id-column", metavar="COLUMN", default=None, help="track ids or file names; default: track_id, or the index"
+    )
+    parser.add_argument(
+        "--label-column", metavar="COLUMN", default=None, help="genres: rows of unknown tracks become tracks"
+    )
+    parser.add_argument("--skip", metavar="A,B", default="", help="columns to leave out")
+    parser.add_argument("--ignore-unknown", action="store_true", help="leave out rows of tracks not in the catalog")
+    parser.add_argument("--dry-run", action="store_true", help="say what would match, and write nothing")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from featurestore.import_features import import_table
+
+    report = import_table(
+        args.store,
+        args.set,
+        args.table,
+        id_column=args.id_column,
+        label_column=args.label_column,
+        skip_columns=[c for c in args.skip.split(",") if c],
+        ignore_unknown=args.ignore_unknown,
+        dry_run=args.dry_run,
+    )
+    print(text(report, args.dry_run))
+    problems = report.problems(args.ignore_unknown)
+    if problems:
+        print("it would be refused:\n  " + "\n  ".join(problems))
+    return EXIT_FAILED if problems else EXIT_DONE
+
+
+def text(report: ImportReport, dry_run: bool) -> str:
+    """The report as a person reads it."""
+    lines = [
+        f"{report.table}: {report.rows} rows, {report.matched} with a track in the catalog; "
+        f"{report.columns} features, {report.nulls} values empty (NULL)"
+    ]
+    if report.tracks_added:
+        lines.append(f"tracks {'to come' if dry_run else 'added'} from the table itself: {report.tracks_added}")
+    if report.text:
+        lines.append(f"columns left out because they are not numbers: {', '.join(report.text)}")
+    if report.unknown:
+        lines.append(f"rows of tracks that are not in the catalog: {len(report.unknown)}")
+    if dry_run:
+        lines.append("dry run: nothing was written")
+    else:
+        lines.append(f'feature set {report.set}: python -m warehouse "SELECT * FROM features_{report.set} LIMIT 5"')
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""`python -m featurestore splits`: how the tracks are split, and what crosses."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from featurestore import cli
+
+if TYPE_CHECKING:
+    from featurestore.splits import SplitReport
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = (
+        "Print the tracks of each genre in each split of a scheme, and how many artists and exact copies stand in more "
+        "than one split."
+    )
+    cli.add_store(parser)
+    cli.add_scheme(parser)
+    cli.add_format(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from featurestore import catalog, present
+    from featurestore.store import Store, default_scheme
+
+    store = Store.open(args.store)
+    report = catalog.split_report(store, args.scheme or default_scheme(store))
+    present.emit(report.counts, args.format)
+    if args.format == "table":
+        print(crossing(report))
+    else:
+        present.note(crossing(report))
+    return 0
+
+
+def crossing(report: SplitReport) -> str:
+    """What crosses, in two lines."""
+    left_out = f"; {len(report.dropped)} left out so that none crosses" if report.dropped else ""
+    unknown = f" ({report.unmeasured} tracks not measured yet)" if report.unmeasured else ""
+    return (
+        f"scheme {report.scheme}: {report.artists_crossing} of {report.artists} artists cross splits\n"
+        f"{report.copies_crossing} of {report.copies} groups of exact copies cross splits{left_out}{unknown}"
+    )

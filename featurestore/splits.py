@@ -1,0 +1,272 @@
+"""Who trains and who is tested: the split schemes, drawn so that nothing leaks and nothing moves.
+
+    official   what the data set's publisher drew
+    artist     64 / 16 / 20, stratified by genre; all tracks of an artist in one split
+    random     64 / 16 / 20, stratified by genre; ignores artists, and exists to show what that buys
+
+A draw is deterministic and stable: a track that has a split keeps it, whatever arrives later. New tracks join the
+split of their artist, or fill what is missing, larger groups first, in an order hashed from the seed and their ids and
+never from their arrival. Only new knowledge moves a track: where two tracks turn out to be of one artist, the artist
+gathers where most of its tracks are; and copies, below.
+
+Copies (tracks whose audio files are equal byte for byte) never stand in different splits. The earliest one stays.
+In `artist` and `random` a later copy moves to it, unless it would leave its artist behind: then, and always in
+`official`, the copy is left out of the less telling split (training before validation before test).
+Row order in the splits table is the order of arrival.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore import schemas
+from featurestore.errors import UsageError
+
+SHARES = (0.64, 0.16, 0.20)  # of schemas.SPLITS
+# names that stand for "not one artist": two tracks that share one are not known to share anything
+PLACEHOLDERS = frozenset({"", "various artists", "various", "va", "unknown artist", "unknown", "n/a"})
+_DEFICIT_FLOOR = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """A scheme's splits: {track_id: split} in order of arrival; the tracks that moved and the copies left out."""
+
+    splits: dict[int, str]
+    moved: tuple[int, ...]
+    dropped: tuple[int, ...]
+
+
+def normalise(name: str | None) -> str:
+    """An artist's name for comparing: compatibility form, case folded, one space between words; "" where unknown."""
+    text = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", name or "")).strip().casefold()
+    return "" if text in PLACEHOLDERS else text
+
+
+def draw(
+    tracks: pa.Table,
+    scheme: str,
+    *,
+    existing: Mapping[int, str] | None = None,
+    content: Mapping[int, str] | None = None,
+    seed: int = 0,
+) -> Draw:
+    """Give every track of `tracks` (schemas.TRACKS) a split under `scheme`.
+
+    existing    {track_id: split} of an earlier draw, in order of arrival; kept
+    content     {track_id: hash of the audio file}; equal hashes are copies
+    official    has a row only for tracks whose publisher drew one
+    """
+    kept = dict(existing or {})
+    if scheme not in schemas.SCHEMES:
+        raise UsageError(f"unknown split scheme {scheme!r}; known are {', '.join(schemas.SCHEMES)}", "Name one.")
+    if scheme == "official":
+        published = dict(zip(_column(tracks, "track_id"), _column(tracks, "official_split"), strict=True))
+        new = {i: s for i, s in sorted(published.items()) if s in schemas.SPLITS}
+        splits = {i: new[i] for i in kept if i in new} | new
+        artists: dict[int, Hashable] = {}
+    else:
+        artists = artist_groups(tracks) if scheme == "artist" else {}
+        splits = _fill(tracks, artists, kept, scheme, seed)
+    drawn = _settle_copies(splits, artists, content or {}, may_move=scheme != "official")
+    moved = tuple(t for t, s in drawn.splits.items() if t in kept and kept[t] != s)
+    return Draw(drawn.splits, tuple(sorted({*moved, *drawn.moved})), drawn.dropped)
+
+
+def artist_groups(tracks: pa.Table) -> dict[int, Hashable]:
+    """{track_id: group} of the tracks whose artist is known: equal artist_id or equal name means one group."""
+    ids, numbers, names = (_column(tracks, c) for c in ("track_id", "artist_id", "artist"))
+    group = _Union()
+    for number, name in zip(numbers, map(normalise, names), strict=True):
+        if number is not None and name:
+            group.join(("id", number), ("name", name))
+    found: dict[int, Hashable] = {}
+    for track, number, name in zip(ids, numbers, map(normalise, names), strict=True):
+        key = ("id", number) if number is not None else ("name", name) if name else None
+        if key is not None:
+            found[track] = group.find(key)
+    return found
+
+
+def copies(content: Mapping[int, str]) -> list[list[int]]:
+    """Groups of two or more tracks with the same content hash, each sorted."""
+    groups = defaultdict(list)
+    for track, digest in sorted(content.items()):
+        if digest:
+            groups[digest].append(track)
+    return sorted(g for g in groups.values() if len(g) > 1)
+
+
+class _Union:
+    """Union-find over hashable keys."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Hashable, Hashable] = {}
+
+    def find(self, key: Hashable) -> Hashable:
+        root = key
+        while (above := self._parent.get(root, root)) != root:
+            root = above
+        self._parent[key] = root
+        return root
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        self._parent[self.find(other)] = self.find(one)
+
+
+def _column(tracks: pa.Table, name: str) -> list:  # type: ignore[type-arg]
+    return tracks[name].to_pylist()
+
+
+def _fill(
+    tracks: pa.Table, artists: Mapping[int, Hashable], kept: dict[int, str], scheme: str, seed: int
+) -> dict[int, str]:
+    ids = _column(tracks, "track_id")
+    # a stratum per subset too, so that fma_small alone is stratified as well as the whole
+    strata_keys = list(zip(*(_column(tracks, c) for c in ("dataset", "subset", "genre")), strict=True))
+    strata = {key: i for i, key in enumerate(dict.fromkeys(strata_keys))}
+    stratum = dict(zip(ids, (strata[k] for k in strata_keys), strict=True))
+    totals = np.bincount(list(stratum.values()), minlength=len(strata))
+    targets = np.maximum(np.outer(SHARES, totals), _DEFICIT_FLOOR)
+    counts = np.zeros_like(targets)
+    splits = {i: s for i, s in kept.items() if i in stratum}
+    home = _homes(splits, artists)
+    for track in splits:
+        splits[track] = home[artists.get(track, track)]
+        counts[schemas.SPLITS.index(splits[track]), stratum[track]] += 1
+    waiting: dict[Hashable, list[int]] = defaultdict(list)
+    for track in ids:
+        if track not in splits:
+            waiting[artists.get(track, track)].append(track)
+    drawn: dict[int, str] = {}
+    for group, members in _in_order(waiting, scheme, seed):
+        where, size = np.unique([stratum[m] for m in members], return_counts=True)
+        split = home.get(group)
+        index = schemas.SPLITS.index(split) if split else _neediest(counts[:, where], targets[:, where], size)
+        counts[index, where] += size
+        drawn |= dict.fromkeys(members, schemas.SPLITS[index])
+    return splits | dict(sorted(drawn.items()))
+
+
+def _homes(splits: Mapping[int, str], artists: Mapping[int, Hashable]) -> dict[Hashable, str]:
+    """The split that holds most tracks of each group; between equals, that of the earliest."""
+    votes: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    for track, split in splits.items():
+        votes[artists.get(track, track)][split] += 1
+    return {group: found.most_common(1)[0][0] for group, found in votes.items()}
+
+
+def _neediest(counts: np.ndarray, targets: np.ndarray, size: np.ndarray) -> int:
+    """The split (row) where adding `size` per stratum lowers the chi-square distance to the targets most."""
+    before, after = counts - targets, counts + size - targets
+    return int(np.argmin(((after**2 - before**2) / targets).sum(axis=1)))
+
+
+def _in_order(groups: Mapping[Hashable, list[int]], scheme: str, seed: int) -> list[tuple[Hashable, list[int]]]:
+    """Larger groups first, so that the small ones can even things out; equals in an order hashed from their ids."""
+    keys = np.array([min(members) for members in groups.values()], dtype=np.uint64)
+    order = np.lexsort((mix(keys, seed + schemas.SCHEMES.index(scheme)), -np.array([len(m) for m in groups.values()])))
+    items = list(groups.items())
+    return [items[i] for i in order]
+
+
+def mix(keys: np.ndarray, seed: int) -> np.ndarray:
+    """A 64-bit hash (splitmix64) of each uint64 key; the same on every machine."""
+    z = keys.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _settle_copies(
+    splits: dict[int, str], artists: Mapping[int, Hashable], content: Mapping[int, str], *, may_move: bool
+) -> Draw:
+    arrival = {track: i for i, track in enumerate(splits)}
+    members: dict[Hashable, int] = defaultdict(int)
+    for track in splits:
+        members[artists.get(track, track)] += 1
+    moved, dropped = [], []
+    for group in copies({t: h for t, h in content.items() if t in splits}):
+        first, *later = sorted(group, key=arrival.__getitem__)
+        for track in later:
+            if splits[track] == splits[first]:
+                continue
+            if may_move and members[artists.get(track, track)] == 1:
+                splits[track] = splits[first]
+                moved.append(track)
+        dropped += _leave_out(group, splits)
+    return Draw(splits, tuple(sorted(moved)), tuple(sorted(dropped)))
+
+
+def _leave_out(group: list[int], splits: dict[int, str]) -> list[int]:
+    """Remove the rows of `group` outside the most telling split that it reaches."""
+    stays = max((splits[t] for t in group), key=schemas.SPLITS.index)
+    out = [t for t in group if splits[t] != stays]
+    for track in out:
+        del splits[track]
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitReport:
+    """What a scheme looks like.
+
+    counts      genre (string), training, validation, test, total (int64): one row a genre, and one for all
+    artists, artists_crossing     artists known, and how many of them have tracks in more than one split
+    copies, copies_crossing       groups of equal audio files, and how many of them stand in more than one split
+    moved, dropped                tracks that the last draw moved, and copies it left out, as track ids
+    unmeasured                    tracks whose audio is not hashed yet, so copies among them are not known
+    """
+
+    scheme: str
+    counts: pa.Table
+    artists: int
+    artists_crossing: int
+    copies: int
+    copies_crossing: int
+    moved: tuple[int, ...]
+    dropped: tuple[int, ...]
+    unmeasured: int
+
+
+def report(
+    tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Mapping[int, str], drawn: Draw | None = None
+) -> SplitReport:
+    """Count a scheme's splits per genre, and how many artists and copies cross them."""
+    ids = _column(tracks, "track_id")
+    kept = tracks.select(["genre"]).append_column("split", pa.array([splits.get(i) for i in ids], pa.string()))
+    kept = kept.filter(pc.is_valid(kept["split"]))
+    artists = {t: g for t, g in artist_groups(tracks).items() if t in splits}
+    together: dict[Hashable, set[str]] = defaultdict(set)
+    for track, group in artists.items():
+        together[group].add(splits[track])
+    groups = copies({t: h for t, h in content.items() if t in splits})
+    return SplitReport(
+        scheme=scheme,
+        counts=_counts(kept["genre"].to_pylist(), kept["split"].to_pylist()),
+        artists=len(together),
+        artists_crossing=sum(len(s) > 1 for s in together.values()),
+        copies=len(groups),
+        copies_crossing=sum(len({splits[t] for t in g}) > 1 for g in groups),
+        moved=drawn.moved if drawn else (),
+        dropped=drawn.dropped if drawn else (),
+        unmeasured=sum(t not in content for t in splits),
+    )
+
+
+def _counts(genres: Iterable[str | None], splits: Iterable[str]) -> pa.Table:
+    found = Counter(zip(genres, splits, strict=True))
+    names = sorted({genre for genre, _ in found}, key=lambda g: (g is None, g or ""))
+    counts = {split: [found[genre, split] for genre in names] for split in schemas.SPLITS}
+    columns: dict[str, pa.Array] = {"genre": pa.array([*names, "all"], pa.string())}
+    columns |= {split: pa.array([*some, sum(some)], pa.int64()) for split, some in counts.items()}
+    total = np.sum([columns[split].to_numpy() for split in schemas.SPLITS], axis=0)
+    return pa.table({**columns, "total": pa.array(total, pa.int64())})

@@ -1,0 +1,57 @@
+"""The warehouse: SQL over a feature store, and the arrays that studies and training read.
+
+`connect` and `query` speak SQL; `matrix`, `iter_mels`, `iter_waves` and `examples` return arrays and keys.
+Everything reads one snapshot of the store: committed batches only, superseded rows never.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warehouse.connection import connect, query
+    from warehouse.database import write_database
+    from warehouse.keys import examples
+    from warehouse.matrices import Matrix, matrix
+    from warehouse.named import NamedQuery, named_queries, run_named
+    from warehouse.streams import MelBatch, WaveBatch, iter_mels, iter_waves
+
+_HOME = {
+    "connect": "connection",
+    "query": "connection",
+    "write_database": "database",
+    "examples": "keys",
+    "Matrix": "matrices",
+    "matrix": "matrices",
+    "NamedQuery": "named",
+    "named_queries": "named",
+    "run_named": "named",
+    "MelBatch": "streams",
+    "WaveBatch": "streams",
+    "iter_mels": "streams",
+    "iter_waves": "streams",
+}
+
+__all__ = [
+    "Matrix",
+    "MelBatch",
+    "NamedQuery",
+    "WaveBatch",
+    "connect",
+    "examples",
+    "iter_mels",
+    "iter_waves",
+    "matrix",
+    "named_queries",
+    "query",
+    "run_named",
+    "write_database",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # DuckDB and pyarrow are loaded by the first use, so that `--help` answers at once
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"warehouse.{_HOME[name]}"), name)

@@ -1,0 +1,90 @@
+"""Ask the feature store in SQL.
+
+python -m warehouse "SELECT genre, count(*) FROM tracks GROUP BY genre"
+python -m warehouse < question.sql               or --file question.sql
+python -m warehouse                              a prompt with history and completion (.help there)
+python -m warehouse --list                       the named queries
+python -m warehouse run NAME --param k=v         one of them
+python -m warehouse catalog FILE.duckdb          a database of views for the DuckDB CLI, DBeaver, a notebook
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from featurestore import cli
+from featurestore.errors import EXIT_DONE, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, ask, print the answer; returns the exit code."""
+    args = _parser().parse_intermixed_args(argv)
+    if args.list:
+        from featurestore import present
+        from warehouse import named
+
+        present.emit(named.listing(), args.format, args.output)
+        return EXIT_DONE
+    word, *rest = args.words or [""]
+    if word == "run":
+        return _run(args, rest)
+    if args.param:
+        raise UsageError("--param belongs to a named query", "Write `python -m warehouse run NAME --param k=v`.")
+    if word == "catalog":
+        return _catalog(args, rest)
+    return _ask(args)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m warehouse", description=__doc__)
+    parser.add_argument("words", nargs="*", metavar="SQL", help="one or more statements; or `run NAME`, `catalog FILE`")
+    cli.add_store(parser)
+    cli.add_format(parser)
+    parser.add_argument("--output", metavar="FILE", help="write the result to a file or URL instead of printing it")
+    parser.add_argument("--file", metavar="FILE", help="read the statements from a file; - is standard input")
+    parser.add_argument("--list", action="store_true", help="list the named queries")
+    parser.add_argument("--param", metavar="K=V", action="append", default=[], help="parameter of a named query")
+    parser.add_argument("--force", action="store_true", help="let `catalog` replace a file that is there")
+    return parser
+
+
+def _run(args: argparse.Namespace, rest: list[str]) -> int:
+    from featurestore import present
+    from warehouse import named
+
+    if len(rest) != 1:
+        raise UsageError(f"run takes one name, found {len(rest)}", "See the names with `python -m warehouse --list`.")
+    table = named.run_named(args.store, rest[0], named.parse_parameters(args.param))
+    present.emit(table, args.format, args.output)
+    return EXIT_DONE
+
+
+def _catalog(args: argparse.Namespace, rest: list[str]) -> int:
+    from featurestore import present
+    from warehouse import database
+
+    if len(rest) != 1:
+        raise UsageError(
+            f"catalog takes one file, found {len(rest)}", "Write `python -m warehouse catalog FILE.duckdb`."
+        )
+    written = database.write_database(args.store, rest[0], force=args.force)
+    present.note(f"wrote {written.path}: {written.views} views. {written.how}")
+    return EXIT_DONE
+
+
+def _ask(args: argparse.Namespace) -> int:
+    from warehouse import shell
+
+    if not args.words and not args.file and sys.stdin.isatty():
+        from warehouse.prompt import run
+
+        return run(args.store)
+    sql = shell.statements(args.words, args.file)
+    shell.print_results(args.store, sql, format=args.format, output=args.output)
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

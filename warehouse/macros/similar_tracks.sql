@@ -1,0 +1,14 @@
+-- similar_tracks(track, k): the k tracks nearest to the track with this id, by Euclidean distance of standardised
+-- features (between the nearest excerpts of the two). The first question makes the vectors; `vectors` says where.
+CREATE MACRO similar_tracks(track, k, vectors := 'store://made/vectors.parquet') AS TABLE
+WITH asked AS (SELECT vector FROM stored.vectors(vectors) WHERE track_id = track),
+nearest AS (
+    SELECT v.track_id, min(array_distance(v.vector, asked.vector)) AS distance
+    FROM stored.vectors(vectors) AS v, asked
+    WHERE v.track_id <> track
+    GROUP BY v.track_id
+)
+SELECT n.track_id, n.distance, t.genre, t.artist, t.title
+FROM nearest AS n LEFT JOIN stored.tracks() AS t USING (track_id)
+ORDER BY n.distance, n.track_id
+LIMIT k;

@@ -1,0 +1,16 @@
+-- Which artists and albums have tracks in more than one split? Any row here is leakage.
+-- param scheme = official: split scheme: official, artist or random
+WITH drawn AS (
+    SELECT t.artist_id, t.artist, t.album_id, t.album, s.split
+    FROM stored.tracks() AS t JOIN splits AS s USING (track_id)
+    WHERE s.scheme = $scheme
+)
+SELECT 'artist' AS kind, artist_id AS id, any_value(artist) AS name, count(*) AS tracks,
+    list(DISTINCT split ORDER BY split) AS splits
+FROM drawn WHERE artist_id IS NOT NULL
+GROUP BY artist_id HAVING count(DISTINCT split) > 1
+UNION ALL
+SELECT 'album', album_id, any_value(album), count(*), list(DISTINCT split ORDER BY split)
+FROM drawn WHERE album_id IS NOT NULL
+GROUP BY album_id HAVING count(DISTINCT split) > 1
+ORDER BY tracks DESC, kind, id

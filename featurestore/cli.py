@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from featurestore import schemas
-from featurestore.errors import EXIT_FAILED, EXIT_USAGE, FeatureStoreError
+from featurestore.errors import EXIT_FAILED, EXIT_USAGE, FeatureStoreError, of_system
 from featurestore.store import DEFAULT_STORE
 
 EXIT_INTERRUPTED = 130
@@ -29,7 +29,9 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # "(default: None)" tells a reader nothing; what happens then is for the option's own text
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +106,12 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     except MemoryError:
         print("error: out of memory; use fewer --jobs or a smaller --subset", file=sys.stderr)
         return EXIT_FAILED
+    except Exception as error:
+        known = of_system(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_code
 
 
 def subcommands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Parser]:

@@ -70,3 +70,23 @@ class AudioError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.stage, self.kind, self.message)
+
+
+_CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
+
+
+def of_system(error: BaseException) -> FeatureStoreError | None:
+    """The message for what a disk, a network or an object store answered; None if `error` is nothing of that kind.
+
+    Storage clients raise errors of their own (no credentials, no connection) beside OSError.
+    """
+    text = str(error) or type(error).__name__
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        return FeatureStoreError(
+            f"the object store cannot be used: {text}",
+            "Check its address, the credentials and the network; nothing half-written is visible. Then run it again.",
+        )
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else text
+        return FeatureStoreError(what, "Check the path, its permissions and the disk. Then run the command again.")
+    return None

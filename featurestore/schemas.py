@@ -55,8 +55,9 @@ _KEY = (
     _f("track_id", pa.int64(), "identity of the track; FMA's own id for FMA", null=False),
     _f("excerpt", pa.int16(), "number of the excerpt within the track, from 0", null=False),
 )
-_STRINGS = pa.list_(pa.string())
-_INTS = pa.list_(pa.int32())
+# "element", as Parquet spells it, and milliseconds below, as it keeps them: what is read is what was written
+_STRINGS = pa.list_(pa.field("element", pa.string()))
+_INTS = pa.list_(pa.field("element", pa.int32()))
 
 TRACKS = pa.schema(
     [
@@ -70,13 +71,14 @@ TRACKS = pa.schema(
         _f("album_id", pa.int64(), "identity of the album"),
         _f("genre", pa.string(), "top-level genre, the label that models learn; NULL where unlabelled"),
         _f("genre_ids", _INTS, "ids of all genres given by the artist (genres.genre_id)"),
+        _f("genre_ids_all", _INTS, "genre_ids and all the genres above them"),
         _f("subset", pa.string(), "smallest FMA subset with the track: small < medium < large < full"),
         _f("license", pa.string(), "licence of the track"),
         _f("tags", _STRINGS, "free tags"),
         _f("year", pa.int32(), "year of release", unit="year"),
-        _f("date_created", pa.timestamp("s"), "when the track was added to its source"),
-        _f("date_recorded", pa.timestamp("s"), "when the track was recorded"),
-        _f("date_released", pa.timestamp("s"), "when the album was released"),
+        _f("date_created", pa.timestamp("ms"), "when the track was added to its source"),
+        _f("date_recorded", pa.timestamp("ms"), "when the track was recorded"),
+        _f("date_released", pa.timestamp("ms"), "when the album was released"),
         _f("composer", pa.string(), "composer"),
         _f("lyricist", pa.string(), "lyricist"),
         _f("publisher", pa.string(), "publisher"),
@@ -91,7 +93,7 @@ TRACKS = pa.schema(
         _f("comments", pa.int64(), "comments on the source's site"),
         _f("official_split", pa.string(), "split that the data set's publisher drew; NULL where none"),
         _f("album_type", pa.string(), "kind of album"),
-        _f("album_date_created", pa.timestamp("s"), "when the album was added to its source"),
+        _f("album_date_created", pa.timestamp("ms"), "when the album was added to its source"),
         _f("album_engineer", pa.string(), "engineer of the album"),
         _f("album_producer", pa.string(), "producer of the album"),
         _f("album_information", pa.string(), "free text about the album"),
@@ -109,12 +111,18 @@ TRACKS = pa.schema(
         _f("artist_wikipedia_page", pa.string(), "Wikipedia page of the artist"),
         _f("artist_associated_labels", pa.string(), "labels associated with the artist"),
         _f("artist_related_projects", pa.string(), "projects related to the artist"),
-        _f("artist_active_year_begin", pa.timestamp("s"), "start of the artist's activity"),
-        _f("artist_active_year_end", pa.timestamp("s"), "end of the artist's activity"),
-        _f("artist_date_created", pa.timestamp("s"), "when the artist was added to the source"),
+        _f("artist_active_year_begin", pa.timestamp("ms"), "start of the artist's activity"),
+        _f("artist_active_year_end", pa.timestamp("ms"), "end of the artist's activity"),
+        _f("artist_date_created", pa.timestamp("ms"), "when the artist was added to the source"),
         _f("artist_tags", _STRINGS, "free tags of the artist"),
         _f("artist_favorites", pa.int64(), "favourites of the artist"),
         _f("artist_comments", pa.int64(), "comments on the artist"),
+        _f("disc_number", pa.int32(), "disc of the album"),
+        _f("explicit", pa.string(), "whether the lyrics are explicit, as the artist said"),
+        _f("instrumental", pa.bool_(), "whether the artist called the track instrumental"),
+        _f("url", pa.string(), "page of the track at its source"),
+        _f("license_url", pa.string(), "text of the licence"),
+        _f("copyright", pa.string(), "copyright notice of the recording"),
     ]
 )
 
@@ -227,13 +235,15 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
     Unknown columns are refused rather than dropped: a silent loss is worse than an error.
     """
-    unknown = set(table.column_names) - set(schema.names)
+    given = dict(zip(table.column_names, table.columns, strict=True))
+    unknown = set(given) - set(schema.names)
     if unknown:
         raise ValueError(f"columns not in the schema: {', '.join(sorted(unknown))}")
     arrays = []
     for field in schema:
-        if field.name in table.column_names:
-            array = table[field.name].cast(field.type)
+        if field.name in given:
+            array = given[field.name]
+            array = array if array.type == field.type else array.cast(field.type)
         else:
             array = pa.chunked_array([pa.nulls(len(table), field.type)])
         if not field.nullable and array.null_count:

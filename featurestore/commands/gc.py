@@ -1,0 +1,36 @@
+"""`python -m featurestore gc`: remove what no reader can see."""
+
+from __future__ import annotations
+
+import argparse
+
+from featurestore import cli
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    from featurestore.gc import GRACE_S
+
+    cli.add_store(parser)
+    parser.add_argument(
+        "--grace",
+        metavar="S",
+        type=float,
+        default=GRACE_S,
+        help="seconds that a replaced batch is kept for readers that began before",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from featurestore.gc import gc
+
+    report = gc(args.store, grace_s=args.grace, dry_run=args.dry_run)
+    verb = "would remove" if args.dry_run else "removed"
+    waiting = f"; {report.waiting} replaced batches wait for their readers" if report.waiting else ""
+    print(
+        f"{args.store}: {verb} {report.batches} replaced batches and {report.leftovers} files of stopped builds "
+        f"({report.bytes / 1e6:.1f} MB){waiting}"
+    )
+    return 0

@@ -1,0 +1,29 @@
+"""`python -m featurestore status`: what the store holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from featurestore import cli, present
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    cli.add_store(parser)
+    cli.add_format(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    import dataclasses
+    import json
+
+    from featurestore.status import status
+    from featurestore.store import Store
+
+    found = status(Store.open(args.store))
+    if args.format == "json":
+        print(json.dumps(dataclasses.asdict(found), indent=1, ensure_ascii=False))
+    else:
+        present.emit(found.as_table(), args.format)
+    return 0

@@ -1,0 +1,48 @@
+"""`python -m featurestore verify`: check every file and value."""
+
+from __future__ import annotations
+
+import argparse
+
+from featurestore import cli, present
+from featurestore.errors import EXIT_DONE, EXIT_FAILED
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = (
+        "Check the checksum and schema of every file, that keys are unique and tables agree, that values are finite "
+        "and in range; and measure a sample of excerpts again from their audio. Exit code 1 if anything is wrong."
+    )
+    cli.add_store(parser)
+    cli.add_jobs(parser)
+    cli.add_format(parser)
+    parser.add_argument("--sample", metavar="N", type=int, default=0, help="tracks to measure again from their audio")
+    parser.add_argument(
+        "--repair", action="store_true", help="remove damaged batches, so that the next build redoes just those"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from featurestore.verify import verify
+
+    report = verify(args.store, sample=args.sample, repair=args.repair, jobs=args.jobs)
+    for line in report.notes:
+        present.note(f"note: {line}")
+    if report.damages or args.format != "table":
+        present.emit(report.as_table(), args.format)
+    counts = f"{report.files} files of {report.batches} batches, {report.recomputed} excerpts measured again"
+    if not report.damages:
+        present.note(f"{args.store}: intact ({counts})")
+        return EXIT_DONE
+    present.note(f"{args.store}: {len(report.damages)} damages in {counts}")
+    if args.repair:
+        lost = {d.file for d in report.damages} - {f"{f}" for f in report.dropped}
+        imported = sorted(f for f in lost if f.startswith("catalog/features_"))
+        present.note(f"dropped: {', '.join(report.dropped) or 'nothing'}; build every data set again to redo just that")
+        for file in imported:
+            present.note(f"{file}: import it again with `python -m featurestore import-features`")
+        return EXIT_FAILED if imported else EXIT_DONE
+    present.note("Run `python -m featurestore verify --repair` to drop what is damaged, then build again.")
+    return EXIT_FAILED

@@ -1,0 +1,87 @@
+"""Remove what no reader can see: files that a crash left behind, and batches that newer ones replaced.
+
+A replaced batch is kept for a grace period, because a reader that took its snapshot before still reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+from featurestore import files, lock
+from featurestore.store import Store
+
+GRACE_S = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GcReport:
+    """leftovers: files of batches that were never committed; batches: replaced batches that were removed;
+    waiting: replaced batches within the grace period; bytes: freed."""
+
+    leftovers: int
+    batches: int
+    waiting: int
+    bytes: int
+
+
+def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False) -> GcReport:
+    """Remove leftovers, and replaced batches older than `grace_s` seconds. Raises MissingStore, StoreBusy.
+
+    dry_run counts, and removes nothing.
+    """
+    store = Store.open(store_url)
+    with lock.hold(store.fs, store.root, "gc"):
+        paths = store.leftovers()
+        ready = retired_since(store, grace_s)
+        freed = sum(int(store.fs.size(p)) for p in paths) + _bytes(store, ready)
+        waiting = len(store.snapshot().retired) - len(ready)
+        if not dry_run:
+            remove_leftovers(store)
+            for batch in ready:
+                store.remove_batch(batch)
+        return GcReport(len(paths), len(ready), waiting, freed)
+
+
+def remove_leftovers(store: Store) -> None:
+    """Remove files that no committed batch owns. The caller holds the lock."""
+    for path in store.leftovers():
+        files.remove(store.fs, path)
+
+
+def remove_retired(store: Store, grace_s: float) -> None:
+    """Remove batches that were replaced longer than `grace_s` ago. The caller holds the lock."""
+    for batch in retired_since(store, grace_s):
+        store.remove_batch(batch)
+
+
+def retired_since(store: Store, grace_s: float) -> list[str]:
+    """Batches with nothing left to show, whose every replacement was committed at least `grace_s` seconds ago."""
+    snapshot = store.snapshot()
+    if not snapshot.retired:
+        return []
+    owner: dict[int, str] = {}
+    for batch in snapshot.batches:
+        owner |= dict.fromkeys(store.track_ids(batch).tolist(), batch)
+    committed: dict[str, dt.datetime] = {}
+    limit = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=grace_s)
+    ready = []
+    for batch in snapshot.retired:
+        replacements = {owner[t] for t in store.track_ids(batch).tolist() if t in owner}
+        for name in replacements - committed.keys():
+            committed[name] = _modified(store, name)
+        if all(committed[name] <= limit for name in replacements):
+            ready.append(batch)
+    return ready
+
+
+def _modified(store: Store, batch: str) -> dt.datetime:
+    when = store.fs.modified(store.batch_path("excerpts", batch))
+    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+
+
+def _bytes(store: Store, batches: list[str]) -> int:
+    from featurestore.compact import batch_bytes
+
+    sizes = batch_bytes(store)
+    return sum(sizes.get(b, 0) for b in batches)

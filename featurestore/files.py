@@ -172,9 +172,10 @@ def check_seal(data: bytes) -> str:
         raise ValueError(f"checksum: no seal in its {len(data)} bytes")
     at = mark + len(_MARK)
     digest = data[at : at + len(_UNSEALED)]
-    bare = bytearray(data)
-    bare[at : at + len(_UNSEALED)] = _UNSEALED
-    found = hashlib.sha256(bare).hexdigest()
+    bare = hashlib.sha256(memoryview(data)[:at])
+    bare.update(_UNSEALED)
+    bare.update(memoryview(data)[at + len(_UNSEALED) :])
+    found = bare.hexdigest()
     if found.encode() != digest:
         sealed = digest[:12].decode("ascii", "replace")
         raise ValueError(f"checksum: sealed as {sealed}…, its bytes give {found[:12]}…")
@@ -184,8 +185,8 @@ def check_seal(data: bytes) -> str:
 @contextlib.contextmanager
 def parquet_stream(
     fs: Any, path: str, schema: pa.Schema, name: str, metadata: Mapping[str, str] | None = None
-) -> Iterator[pq.ParquetWriter]:
-    """A writer for a table too large for memory: what `write_parquet` does, row group by row group.
+) -> Iterator[SealedWriter]:
+    """A writer for a table too large for memory: what `write_parquet` does, part by part.
 
     The sealed file appears at `path` when the block ends; if it raises, nothing appears. Raises FeatureStoreError
     where the place cannot be written.
@@ -198,9 +199,11 @@ def parquet_stream(
         with open(temporary, "w+b") as f:
             sink = _HashingFile(f)
             with pq.ParquetWriter(sink, schema, **_layout(schema, name)) as writer:
-                yield writer
+                out = SealedWriter(writer, ROW_GROUP_ROWS.get(name, DEFAULT_ROW_GROUP_ROWS))
+                yield out
                 writer.add_key_value_metadata({**(metadata or {}), SEAL: _UNSEALED.decode()})
-            _seal_footer(f, sink.digest.hexdigest())
+            out.seal = sink.digest.hexdigest()
+            _seal_footer(f, out.seal)
             f.flush()
             os.fsync(f.fileno())
         if local:
@@ -215,6 +218,18 @@ def parquet_stream(
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+class SealedWriter:
+    """Parts on their way into a sealed file; `seal` is known when the file is complete."""
+
+    def __init__(self, writer: pq.ParquetWriter, row_group_rows: int) -> None:
+        self._writer, self._row_group_rows = writer, row_group_rows
+        self.seal = ""
+
+    def write_table(self, part: pa.Table) -> None:
+        """Append rows; a part ends its last row group."""
+        self._writer.write_table(part, row_group_size=self._row_group_rows)
 
 
 class _HashingFile(io.RawIOBase):

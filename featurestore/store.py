@@ -21,7 +21,7 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ DEFAULT_STORE = "data/store"
 MANIFEST = "store.json"
 SET_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 OWN_SET = "librosa"  # the name of the measured feature set, beside imported ones
+RESERVED_SETS = (OWN_SET, "long")  # `features_long` is a view of the warehouse
 REPAIR = "Run `python -m featurestore verify --repair`, then build again."
 _READERS = 16  # files open at once while a snapshot is taken
 _SNAPSHOT_TRIES = 5
@@ -148,22 +149,32 @@ class Store:
             raise StoreDamaged(f"{path}: {error}", REPAIR) from error
 
     def write_batch(
-        self, batch: str, tables: Mapping[str, pa.Table], before_commit: Callable[[], None] | None = None
+        self,
+        batch: str,
+        tables: Mapping[str, pa.Table | Iterable[pa.Table]],
+        before_commit: Callable[[], None] | None = None,
     ) -> None:
         """Write and commit a batch: every table of MEASURED, `excerpts` last. Raises ValueError on a broken schema.
 
-        `before_commit` runs when all but `excerpts` is written; if it raises, the batch is not committed.
+        A table may come in parts; then one part at a time is in memory. `before_commit` runs when all but `excerpts`
+        is written; if it raises, the batch is not committed.
         """
         seals: dict[str, str] = {}
         for name in schemas.MEASURED:
-            table = schemas.conform(tables[name], schemas.measured_schema(name, self.spec))
-            footer = {}
+            table, footer = tables[name], {}
             if name == "excerpts":
                 since = str(self.manifest.get("values_since", ""))
                 footer = {"seals": json.dumps(seals), "spec": json.dumps(self.spec.as_dict()), "values_since": since}
                 if before_commit:
                     before_commit()
-            seals[name] = files.write_parquet(self.fs, self.batch_path(name, batch), table, name, footer)
+            path, schema = self.batch_path(name, batch), schemas.measured_schema(name, self.spec)
+            if isinstance(table, pa.Table):
+                seals[name] = files.write_parquet(self.fs, path, schemas.conform(table, schema), name, footer)
+                continue
+            with files.parquet_stream(self.fs, path, schema, name, footer) as out:
+                for part in table:
+                    out.write_table(schemas.conform(part, schema))
+            seals[name] = out.seal
 
     def remove_batch(self, batch: str) -> None:
         """Delete a batch: `excerpts` first, so that no reader sees a part of it."""
@@ -266,10 +277,10 @@ class Store:
 
     def feature_set_path(self, name: str) -> str:
         """Where the imported feature set `name` lies. Raises UsageError for a name that cannot be one."""
-        if name == OWN_SET or not SET_NAME.match(name):
+        if name in RESERVED_SETS or not SET_NAME.match(name):
             raise UsageError(
                 f"{name!r} cannot name an imported feature set",
-                f"Use lower-case letters, digits and underscores, beginning with a letter, and not {OWN_SET!r}.",
+                f"Use lower-case letters, digits and underscores, beginning with a letter, and neither of {RESERVED_SETS}.",
             )
         return self.catalog_path(f"features_{name}")
 

@@ -280,7 +280,8 @@ class Store:
         if name in RESERVED_SETS or not SET_NAME.match(name):
             raise UsageError(
                 f"{name!r} cannot name an imported feature set",
-                f"Use lower-case letters, digits and underscores, beginning with a letter, and neither of {RESERVED_SETS}.",
+                "Use lower-case letters, digits and underscores, beginning with a letter, and neither of "
+                f"{', '.join(RESERVED_SETS)}.",
             )
         return self.catalog_path(f"features_{name}")
 

@@ -105,8 +105,10 @@ def build(
         warnings = _catalog(store, collection)
         plan = resume.plan(store, collection, **options)  # type: ignore[arg-type]
         counts = _measure(store, plan.items, held, carrier, timeout_s, force) if plan.items else Result()
-        if plan.items or len(store.batches()) > compact.AUTO_BATCHES:
+        if plan.items:
             warnings += _finish(store, held)
+        elif len(store.batches()) > compact.AUTO_BATCHES:  # an earlier build was killed before it merged or cleaned up
+            warnings += compact.tidy(store, held)
         return _report(store_url, collection, plan, started, counts, _failures(store, collection), warnings)
 
 

@@ -73,12 +73,20 @@ def add_subset(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
     """--seed N."""
-    parser.add_argument("--seed", metavar="N", type=int, default=default, help="seed of everything random")
+    parser.add_argument("--seed", metavar="N", type=seed, default=default, help="seed of everything random")
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS, default: str = "table") -> None:
     """--format table|csv|json|parquet|markdown."""
     parser.add_argument("--format", choices=formats, default=default, help="how the result is printed")
+
+
+def seed(text: str) -> int:
+    """An argparse type: an integer that every random generator takes, 0 to 2**32 - 1."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 4294967295, found {text}")
+    return value
 
 
 def positive(text: str) -> int:

@@ -25,7 +25,7 @@ def open_parquet(store: Store, path: str) -> Iterator[pq.ParquetFile]:
         # Arrow's own file reads without holding Python's lock
         with contextlib.ExitStack() as stack:
             source = path if files.is_local(store.fs) else stack.enter_context(store.fs.open(path, "rb"))
-            yield stack.enter_context(pq.ParquetFile(source))
+            yield stack.enter_context(pq.ParquetFile(source, pre_buffer=False))
     except (OSError, pa.ArrowException) as error:
         raise StoreDamaged(f"{path}: {error}", REPAIR) from None
 

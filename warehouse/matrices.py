@@ -145,7 +145,7 @@ def _fill(store: Store, path: str, columns: tuple[str, ...], keys: pa.Table, row
     """Copy the values of `keys[rows]`, all in the file at `path`, into X[rows]."""
     wanted = key_arrays(keys.take(rows))
     filled = 0
-    with open_parquet(store, path) as parquet:
+    with open_parquet(store, path, once=True) as parquet:
         for group in range(parquet.num_row_groups):
             slots = positions(read_keys(parquet, [group]), wanted)
             hit = np.flatnonzero(slots >= 0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurestore import catalog, csv_blocks, datasets, feature_sets, feature_table, files, schemas
+from featurestore import catalog, csv_blocks, csv_numbers, datasets, feature_sets, feature_table, files, schemas
 from featurestore.__main__ import main as featurestore
 from featurestore.errors import FeatureStoreError, MissingInput, MissingStore, UsageError
 from featurestore.feature_table import column_names
@@ -109,19 +109,38 @@ def test_blocks_and_row_groups_lose_nothing(url: str, tmp_path: Path, monkeypatc
 PLAIN = ["0", "-0.5", "+7", "12.", ".25", "1e3", "1.5E-05", "-2.5e+2", "123456789012345678", "0.0000012345", "", "007"]
 
 
-def test_every_way_to_write_a_number_and_every_place_to_cut_the_file(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_parser_of_plain_numbers_equals_pyarrow(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     cells = [*PLAIN, *(f"{v:.{d}g}" for d in (3, 9, 17) for v in rng.normal(0, 10.0 ** rng.integers(-5, 5, 40)))]
     rows = [[str(i + 1), "text", *rng.choice(cells, 9)] for i in range(40)]
-    rows[20][5] = "1.0000000000000000000001"
-    text = "track_id,name,a,b,c,d,e,f,g,h,i\r\n" + "\r\n".join(",".join(r) for r in rows)
-    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 700)
-    import_table(url, "mine", write(tmp_path / "t.csv", text), skip_columns=["name"])
-    found = Store.open(url).read_catalog("features_mine").to_pandas().set_index("track_id")
-    expected = np.array([[float(c) if c else np.nan for c in r[2:]] for r in rows], np.float32)
-    np.testing.assert_array_equal(found.to_numpy(), expected)
+    for odd, name in ((None, "plain"), ("nan", "nan"), ("inf", "inf"), ("1.0000000000000000000001", "long")):
+        if odd:
+            rows[20][5] = odd
+        text = "track_id,name,a,b,c,d,e,f,g,h,i\r\n" + "\r\n".join(",".join(r) for r in rows)
+        table = write(tmp_path / "t.csv", text)
+        import_table(url, "general", table, skip_columns=["name"])
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_table, "FAST_BYTES", 0)
+            patch.setattr(csv_blocks, "BLOCK_BYTES", 700)
+            import_table(url, "fast", table, skip_columns=["name"])
+        frames = [Store.open(url).read_catalog(f"features_{n}").to_pandas() for n in ("general", "fast")]
+        np.testing.assert_allclose(frames[1].to_numpy(), frames[0].to_numpy(), rtol=2e-7, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("lines", "parsed"),
+    [
+        (b"1,2,3\n", [[1], [2.0], [3.0]]),
+        (b"1,,3\n2,4,5", [[1, 2], [None, 4.0], [3.0, 5.0]]),
+        *((bad, None) for bad in (b"1,2\n", b"1,2,3,4\n", b"x,2,3\n", b",2,3\n", b"1.0,2,3\n", b"-1,2,3\n")),
+        *((bad, None) for bad in (b'1,"2",3\n', b"1,-,3\n", b"1,.,3\n", b"1,1e,3\n", b"1,1e99,3\n", b"1, 2,3\n")),
+        *((bad, None) for bad in (b"1,1.2.3,4\n", b"1,2,1234567890123456789\n", b"1,2,3\n\n", b"1e3,2,3\n")),
+    ],
+)
+def test_the_parser_of_plain_numbers_knows_its_limits(lines: bytes, parsed: list[list[float | None]] | None) -> None:
+    found = csv_numbers.parse(lines, 3, 0, (1, 2))
+    plain = found and [[None if v != v else v for v in a.to_pylist()] for a in found]
+    assert plain == parsed
 
 
 def test_a_set_is_sealed_and_the_same_bytes_twice(url: str, tmp_path: Path) -> None:

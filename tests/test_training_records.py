@@ -1,0 +1,189 @@
+"""TFRecord bytes without TensorFlow: framing, Example messages, array encodings, the deal of records to shards."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurestore.errors import MissingInput, UsageError
+from featurestore.spec import Spec
+from training import example, records
+from training.encoding import Encoding, resize
+from training.moments import Moments
+from training.plan import classes_of, plan_shards
+
+SPEC = Spec()
+
+
+def test_crc_of_the_standard_check_string() -> None:
+    # RFC 3720, appendix B.4: CRC32C of 32 zero bytes is 0x8A9136AA; then TFRecord's rotation and offset
+    crc = 0x8A9136AA
+    assert records.masked_crc(bytes(32)) == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_unframe_reads_what_frame_wrote(payloads: list[bytes]) -> None:
+    data = b"".join(map(records.frame, payloads))
+    assert len(data) == sum(map(len, payloads)) + records.OVERHEAD * len(payloads)
+    assert list(records.unframe(data)) == payloads
+
+
+def _three() -> tuple[list[bytes], bytes]:
+    payloads = [bytes([i]) * 50 for i in range(3)]
+    return payloads, b"".join(map(records.frame, payloads))
+
+
+@pytest.mark.parametrize("offset", [0, 3, 9, 12, 40, 63])  # length, its checksum, payload, its checksum
+def test_a_flipped_bit_costs_one_record(offset: int) -> None:
+    payloads, data = _three()
+    damaged = bytearray(data)
+    damaged[66 + offset] ^= 4
+    with pytest.raises(records.DamagedRecord, match="byte 66"):
+        list(records.unframe(bytes(damaged)))
+    assert list(records.unframe(bytes(damaged), skip_damaged=True)) == [payloads[0], payloads[2]]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30, 60])
+def test_a_cut_file_ends_with_a_damaged_record(cut: int) -> None:
+    payloads, data = _three()
+    with pytest.raises(records.DamagedRecord):
+        list(records.unframe(data[:-cut]))
+    assert list(records.unframe(data[:-cut], skip_damaged=True)) == payloads[:2]
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=10),
+        st.one_of(st.binary(max_size=300), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4)),
+        max_size=5,
+    )
+)
+def test_example_round_trip(features: dict[str, bytes | list[int]]) -> None:
+    found = example.decode(example.encode(features))
+    assert set(found) == set(features)
+    for name, value in features.items():
+        expected = [value] if isinstance(value, bytes) else value
+        assert list(found[name]) == expected
+
+
+def test_example_of_known_bytes() -> None:
+    # by hand, from the wire format: Example{1: Features{1: entry{1: "a", 2: Feature{3: Int64List{1: [300]}}}}}
+    assert example.encode({"a": [300]}) == bytes.fromhex("0a0d 0a0b 0a0161 1206 1a04 0a02 ac02".replace(" ", ""))
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x05abc", b"\x0f\x00", b"\x0a\x02\x0a\x05"])
+def test_other_bytes_are_no_example(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a tf\.train\.Example"):
+        example.decode(data)
+
+
+def test_float_list_of_the_original() -> None:
+    values = np.array([1.5, -2.0], "<f4")
+    floats = b"\x0a\x08" + values.tobytes()
+    feature = b"\x12" + bytes([len(floats)]) + floats
+    entry = b"\x0a\x01s\x12" + bytes([len(feature)]) + feature
+    features = b"\x0a" + bytes([len(entry)]) + entry
+    found = example.decode(b"\x0a" + bytes([len(features)]) + features)
+    assert np.array_equal(found["s"], values)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 0.035), ("uint8", 160 / 255 / 2 + 1e-4), ("float32", 0)])
+def test_mel_encodings_keep_their_promise(dtype: str, tolerance: float) -> None:
+    encoding = Encoding.of("mel", dtype, SPEC)
+    mel = np.linspace(-99, 59, 4 * 6, dtype=np.float32).reshape(4, 6)
+    data = encoding.encode(mel)
+    assert len(data) == mel.size * encoding.itemsize
+    assert np.abs(encoding.decode(data, (4, 6)) - mel).max() <= tolerance
+
+
+def test_bytes_are_little_endian_and_row_major() -> None:
+    data = Encoding.of("wave", "float32", SPEC).encode(np.array([1.0, -2.0], np.float32))
+    assert data == struct.pack("<2f", 1.0, -2.0)
+
+
+def test_uint8_clips_what_lies_outside() -> None:
+    encoding = Encoding.of("wave", "uint8", SPEC)
+    assert encoding.encode(np.array([-9.0, -1.0, 1.0, 9.0], np.float32)) == bytes([0, 0, 255, 255])
+
+
+def test_features_are_float32_only() -> None:
+    with pytest.raises(UsageError, match="float32, found --dtype uint8"):
+        Encoding.of("features", "uint8", SPEC)
+
+
+def test_resize_keeps_constants_and_lines() -> None:
+    assert np.allclose(resize(np.full((431, 128), -37.0), 224, 224), -37.0, atol=1e-4)
+    # a ramp stays a ramp away from its ends, at the new pixel centres
+    ramp = np.repeat(np.arange(100.0)[:, None], 8, axis=1)
+    expected = (np.arange(50) + 0.5) * 2 - 0.5
+    assert np.allclose(resize(ramp, 50, 8)[2:-2, 3], expected[2:-2], atol=1e-4)
+
+
+def test_moments_merge_to_those_of_all() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(-40, 12, (n, 5)).astype(np.float32) for n in (7, 20, 3)]
+    total = Moments.none()
+    for part in parts:
+        own = Moments.none()
+        own.add("mel", part)
+        own.see(part.shape)
+        total.merge(own)
+    every = np.concatenate(parts)
+    found = total.normalisation()
+    assert np.allclose(found["mean"], every.mean(axis=0), rtol=1e-5)
+    assert np.allclose(found["std"], every.std(axis=0), rtol=1e-4)
+    assert total.longest == (20, 5)
+
+
+def test_moments_ignore_missing_values_and_constants() -> None:
+    moments = Moments.none()
+    for row in ([1.0, 5.0], [np.nan, 5.0], [3.0, 5.0]):
+        moments.add("features", np.array(row, np.float32))
+    assert moments.normalisation() == {"mean": [2.0, 5.0], "std": [1.0, 1.0]}
+
+
+def _examples(n: int) -> pa.Table:
+    return pa.table(
+        {
+            "track_id": np.arange(n),
+            "excerpt": np.zeros(n, np.int16),
+            "genre": ["A" if i % 3 else "B" for i in range(n)],
+            "split": ["training" if i % 4 else "test" for i in range(n)],
+            "artist": np.arange(n) // 2,
+        }
+    )
+
+
+def test_every_record_is_dealt_once_in_a_seeded_order() -> None:
+    examples = _examples(400)
+    plans = plan_shards(examples, ("A", "B"), record_bytes=1000, shards=3, seed=5)
+    again = plan_shards(examples, ("A", "B"), record_bytes=1000, shards=3, seed=5)
+    other = plan_shards(examples, ("A", "B"), record_bytes=1000, shards=3, seed=6)
+    for split, kept in (("training", lambda i: i % 4), ("test", lambda i: not i % 4)):
+        ids = np.concatenate([p.track_ids for p in plans if p.split == split])
+        assert sorted(ids) == [i for i in range(400) if kept(i)]
+        assert np.array_equal(ids, np.concatenate([p.track_ids for p in again if p.split == split]))
+        assert not np.array_equal(ids, np.concatenate([p.track_ids for p in other if p.split == split]))
+    # neighbours are dealt together but do not stay neighbours
+    first = plans[0].track_ids
+    assert np.mean(np.abs(np.diff(first)) < 4) < 0.3
+    assert plans[0].name == "training-00000-of-00003-100.tfrec"
+    assert all((p.labels == (p.track_ids % 3 == 0)).all() for p in plans)
+    assert all((p.artists == p.track_ids // 2).all() for p in plans)
+
+
+def test_shards_are_about_100_mb() -> None:
+    plans = plan_shards(_examples(400), ("A", "B"), record_bytes=1_000_000, shards=None, seed=0)
+    assert [len(p.labels) for p in plans] == [100, 100, 100, 100]
+
+
+def test_two_genres_are_needed() -> None:
+    with pytest.raises(MissingInput, match=r"one genre \(A\)"):
+        classes_of(_examples(30).set_column(2, "genre", [["A"] * 30]))
+    with pytest.raises(MissingInput, match="no labelled track"):
+        classes_of(_examples(30).set_column(3, "split", [["test"] * 30]))

@@ -1,0 +1,84 @@
+"""Write the store's rows as TFRecord shards, once; then every network reads them at full speed.
+
+Shards are named <output>/<kind>/<split>-<number>-of-<count>-<records>.tfrec, with a sidecar dataset.json. Splits come
+from the store. The same store, options and seed give the same bytes; a killed export goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from featurestore import cli, present
+from featurestore.errors import EXIT_DONE
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m training.export_tfrecords", description=__doc__)
+    cli.add_store(parser)
+    cli.add_output(parser, "data/tfrecords")
+    parser.add_argument(
+        "--kind",
+        nargs="+",
+        choices=("mel", "wave", "features"),
+        default=["mel"],
+        help="mel spectrogram (cnn, mobilenet), waveform window (raw_cnn), feature vector (mlp)",
+    )
+    cli.add_scheme(parser)
+    cli.add_subset(parser)
+    cli.add_features(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "uint8", "float32"),
+        default=None,
+        help="values on disk; left out: float16, and float32 for features",
+    )
+    parser.add_argument(
+        "--image", metavar="SIDE", type=cli.positive, default=None, help="resize mel spectrograms to SIDE x SIDE"
+    )
+    parser.add_argument(
+        "--shards", metavar="N", type=cli.positive, default=None, help="training shards; left out: about 100 MB each"
+    )
+    parser.add_argument(
+        "--compression", choices=("none", "gzip"), default="none", help="gzip is small on disk and slow to read"
+    )
+    cli.add_seed(parser)
+    cli.add_jobs(parser)
+    cli.add_format(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
+    parser.add_argument("--force", action="store_true", help="write again what is there already")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, export each kind, print what is in the shards."""
+    args = _parser().parse_args(argv)
+    from featurestore.store import Store
+    from training.export import export
+
+    store = Store.open(args.store)
+    for kind in args.kind:
+        done = export(
+            store,
+            kind=kind,
+            output=args.output,
+            scheme=args.scheme,
+            subset=args.subset,
+            feature_set=args.features,
+            dtype=args.dtype,
+            image=args.image if kind == "mel" else None,
+            compression=args.compression,
+            shards=args.shards,
+            seed=args.seed,
+            jobs=args.jobs,
+            force=args.force,
+            dry_run=args.dry_run,
+        )
+        present.emit(done.table, args.format)
+        for line in done.notes():
+            present.note(line)
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

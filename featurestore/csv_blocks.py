@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 from featurestore import files
 from featurestore.errors import FeatureStoreError, MissingInput
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
 HEAD_BYTES = 1 << 20
 NULLS = [
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
@@ -136,7 +136,7 @@ def _parallel(
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for number, lines in enumerate(_whole_lines(stream)):
             waiting.append(pool.submit(read, lines, 0 if number else skip))
-            if len(waiting) > workers:
+            if len(waiting) > workers + 8:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

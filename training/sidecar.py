@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from featurestore.store import Store
 from training.encoding import Encoding
 
 NAME = "dataset.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 UNFINISHED = "unfinished.json"
 FORMAT_VERSION = 1
 KINDS = ("mel", "wave", "features")
@@ -110,14 +112,19 @@ class Sidecar:
                     f"{name}: expected format {FORMAT_VERSION}, found {found}", "Export again with this version."
                 )
             fingerprint = values.pop("spec_fingerprint")
-            spec = Spec.from_dict(values.pop("spec"))
+            spec = _spec(values.pop("spec"), name)
             if spec.fingerprint != fingerprint:
                 raise DataMismatch(f"{name}: its spec was changed by hand", "Export again.")
             shards = tuple(Shard(**s) for s in values.pop("shards"))
             lists: dict[str, Any] = {k: tuple(values.pop(k)) for k in ("shape", "classes", "columns")}
-            return cls(**values, **lists, spec=spec, shards=shards)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            sidecar = cls(**values, **lists, spec=spec, shards=shards)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataMismatch(f"{name}: not a data set's sidecar ({error})", "Export again.") from None
+        # these become file names: one that leads elsewhere must never be opened
+        for part in (sidecar.kind, sidecar.plan, *(s.name for s in shards)):
+            if not isinstance(part, str) or not _FILE_NAME.fullmatch(part):
+                raise DataMismatch(f"{name}: {part!r} is no plain file name", "Get the data set from its maker again.")
+        return sidecar
 
     @classmethod
     def read(cls, url: str) -> Sidecar:
@@ -139,6 +146,13 @@ class Sidecar:
                 f"Make it with `python -m training.export_tfrecords{option}`.",
             ) from None
         return cls.from_json(data, path)
+
+
+def _spec(values: Any, name: str) -> Spec:
+    try:
+        return Spec.from_dict(values)
+    except FeatureStoreError as error:
+        raise DataMismatch(f"{name}: {error.message}", "Export again with this version.") from None
 
 
 def content_fingerprint(store: Store, examples: pa.Table) -> str:

@@ -147,7 +147,7 @@ def _whole_lines(stream: Any) -> Iterator[bytes]:
     while data := stream.read(BLOCK_BYTES):
         end = data.rfind(b"\n") + 1
         if end:
-            yield rest + data[:end]
+            yield b"".join((rest, memoryview(data)[:end]))  # one copy of the block, not two
             rest = data[end:]
         else:
             rest += data

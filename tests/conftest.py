@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    # a test must never touch the store that its user works with
-    monkeypatch.delenv("FEATURESTORE", raising=False)
+def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # a test must never touch the store that its user works with, be it the default one
+    monkeypatch.setenv("FEATURESTORE", str(tmp_path / "nobodys-store"))
 
 
 @pytest.fixture(scope="session")

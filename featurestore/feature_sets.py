@@ -6,10 +6,11 @@ become NULL. Nothing appears in the store unless every row was good.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,8 @@ class ImportReport:
 
 # block of ids as they stand in the table -> int64 track ids, NULL where there is none
 Resolve = Callable[[pa.Array], pa.Array]
+# rows of one row group, in parts: track ids, and values as in `Block`
+Group = list[tuple[np.ndarray, np.ndarray]]
 
 
 def look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
@@ -103,10 +106,8 @@ def _with_all_nulls(run: Callable[[FeatureTable], ImportReport], table: FeatureT
 
 def _look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
     intake = _Intake(table, resolve)
-    for block in feature_table.read(table):
-        intake.take(block)
-        intake.flush()
-    return intake.report(name)
+    nulls = sum(_nulls(_rows(table.schema, group)) for group in intake.groups())
+    return intake.report(name, nulls)
 
 
 def _write(
@@ -115,14 +116,39 @@ def _write(
     intake = _Intake(table, resolve)
     footer = {_SOURCE.decode(): json.dumps(_fingerprint(table.path))}
     with files.parquet_stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
-        for block in feature_table.read(table):
-            intake.take(block)
-            if intake.waiting_rows >= ROW_GROUP_ROWS:
-                writer.write_table(intake.flush())
-        writer.write_table(intake.flush())
-        report = intake.report(name)
+        nulls = _write_groups(writer, table.schema, intake.groups())
+        report = intake.report(name, nulls)
         require(report, ignore_unknown)
     return report
+
+
+def _write_groups(writer: files.SealedWriter, schema: pa.Schema, groups: Iterator[Group]) -> int:
+    """Write each group in a thread of its own, while the next one is read; the number of values that are NULL."""
+
+    def write_group(group: Group) -> int:
+        rows = _rows(schema, group)
+        writer.write_table(rows)
+        return _nulls(rows)
+
+    nulls, writing = 0, None
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for group in groups:
+            nulls += writing.result() if writing else 0  # so that no more than two are in memory
+            writing = pool.submit(write_group, group)
+        return nulls + (writing.result() if writing else 0)
+
+
+def _rows(schema: pa.Schema, group: Group) -> pa.Table:
+    """A group as it goes into the set: values that are not finite are NULL."""
+    values = np.concatenate([part for _, part in group], axis=1)
+    with np.errstate(all="ignore"):
+        whole = np.isfinite(values.sum(axis=1))  # tells of most columns that they need no mask
+    columns = [pa.array(v) if w else pa.array(v, mask=~np.isfinite(v)) for v, w in zip(values, whole, strict=True)]
+    return pa.table([np.concatenate([tracks for tracks, _ in group]), *columns], schema=schema)
+
+
+def _nulls(rows: pa.Table) -> int:
+    return sum(column.null_count for column in rows.columns)
 
 
 def require(report: ImportReport, ignore_unknown: bool) -> None:
@@ -140,33 +166,40 @@ class _Intake:
 
     def __init__(self, table: FeatureTable, resolve: Resolve) -> None:
         self._table, self._resolve = table, resolve
-        self._waiting: list[pa.RecordBatch] = []
         self._tracks: list[np.ndarray] = []
         self._unknown: list[str] = []
-        self._rows = self._nulls = self._empty = self.waiting_rows = 0
+        self._rows = self._empty = 0
 
-    def take(self, block: Block) -> None:
+    def groups(self) -> Iterator[Group]:
+        """Yield the rows that have a track, ROW_GROUP_ROWS at a time however the table's blocks fall."""
+        waiting, rows = Group(), 0
+        for block in feature_table.read(self._table):
+            tracks, values = self._matched(block)
+            while rows + len(tracks) >= ROW_GROUP_ROWS:
+                cut = ROW_GROUP_ROWS - rows
+                yield [*waiting, (tracks[:cut], values[:, :cut])]
+                waiting, rows = Group(), 0
+                tracks, values = tracks[cut:], values[:, cut:]
+            waiting.append((tracks, values))
+            rows += len(tracks)
+        if rows:
+            yield waiting
+
+    def _matched(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         tracks = self._resolve(block.ids)
         known = pc.is_valid(tracks)
         self._rows += len(tracks)
         self._empty += block.ids.null_count
-        lost = block.ids.filter(pc.and_(pc.invert(known), pc.is_valid(block.ids)))
-        self._unknown += lost.cast(pa.string()).to_pylist()
-        batch = pa.record_batch([tracks, *block.features], schema=self._table.schema)
-        batch = batch if len(known) == pc.sum(known).as_py() else batch.filter(known)
-        self._tracks.append(batch.column(0).to_numpy())
-        self._waiting.append(batch)
-        self.waiting_rows += len(batch)
+        values = block.values
+        if tracks.null_count:
+            lost = block.ids.filter(pc.and_(pc.invert(known), pc.is_valid(block.ids)))
+            self._unknown += lost.cast(pa.string()).to_pylist()
+            tracks, values = tracks.drop_null(), values[:, known.to_numpy(zero_copy_only=False)]
+        self._tracks.append(tracks.to_numpy())
+        return self._tracks[-1], values
 
-    def flush(self) -> pa.Table:
-        """The rows taken since the last flush, as they go into the set."""
-        rows = pa.Table.from_batches(self._waiting, self._table.schema)
-        columns = [rows.column(0), *(_finite(c.combine_chunks()) for c in rows.columns[1:])]
-        self._nulls += sum(c.null_count for c in columns)
-        self._waiting, self.waiting_rows = [], 0
-        return pa.table(columns, schema=self._table.schema)
-
-    def report(self, name: str) -> ImportReport:
+    def report(self, name: str, nulls: int) -> ImportReport:
+        """What was met, once all groups were taken."""
         tracks = np.concatenate([np.empty(0, np.int64), *self._tracks])
         unique, count = np.unique(tracks, return_counts=True)
         return ImportReport(
@@ -175,19 +208,12 @@ class _Intake:
             rows=self._rows,
             matched=len(tracks),
             columns=len(self._table.numeric),
-            nulls=self._nulls,
+            nulls=nulls,
             text=self._table.text,
             unknown=tuple(self._unknown),
             repeated=tuple(str(i) for i in unique[count > 1]),
             empty_ids=self._empty,
         )
-
-
-def _finite(values: pa.Array) -> pa.Array:
-    # one sum in numpy tells that a column is finite throughout, as most are, without building a mask
-    if not values.null_count and np.isfinite(values.to_numpy().sum()):
-        return values
-    return pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float32()))
 
 
 def import_published(

@@ -11,8 +11,9 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -66,11 +67,12 @@ class FeatureTable:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some rows of a table: ids (text or integers) and labels as they stand there, and the features as float32."""
+    """Some rows of a table: ids (text or integers) and labels as they stand there, and the features, (columns, rows)
+    float32, with NaN where a cell is empty."""
 
     ids: pa.Array
     labels: pa.Array | None
-    features: list[pa.Array]
+    values: np.ndarray
 
 
 def inspect(
@@ -102,11 +104,7 @@ def inspect(
 
 def read(table: FeatureTable) -> Iterator[Block]:
     """Yield the table's rows block by block. Raises UsageError naming column and value where one is no number."""
-    wanted = [table.id, *([] if table.label is None else [table.label]), *table.numeric]
-    for block in _parquet_blocks(table, wanted) if _is_parquet(table.path) else _csv_blocks(table, wanted):
-        ids, rest = block[0], block[1:]
-        labels = None if table.label is None else rest.pop(0)
-        yield Block(ids, labels, rest)
+    return _parquet_blocks(table) if _is_parquet(table.path) else _csv_blocks(table)
 
 
 def column_names(names: Sequence[str]) -> list[str]:
@@ -204,39 +202,59 @@ def _header_levels(rows: list[list[str]]) -> int:
     return 1
 
 
-def _csv_blocks(table: FeatureTable, wanted: list[int]) -> Iterator[list[pa.Array]]:
-    texts = {table.id, table.label}
-    # ids are read as text and tried as numbers: one rule for 2, 000002 and blues.00000.wav
-    types = {i: pa.string() if i in texts else pa.float32() for i in wanted}
-    names = list(table.names)
-    fast = _fast_parser(table)
-    for block in csv_blocks.blocks(table.path, names, table.skip, types, nulls=table.nulls, fast=fast):
-        yield list(block.columns)
+def _wanted(table: FeatureTable) -> list[int]:
+    return [table.id, *([] if table.label is None else [table.label]), *table.numeric]
 
 
-def _fast_parser(table: FeatureTable) -> Callable[[bytes], list[pa.Array] | None] | None:
-    """The parser for plain numbers, where the table is so large that compiling it pays."""
-    fs, place = files.resolve(table.path)
-    if table.label is not None or csv_blocks.delimiter(table.path) != "," or (fs.size(place) or 0) < FAST_BYTES:
-        return None
-    from featurestore import csv_numbers
-
-    return functools.partial(csv_numbers.parse, columns=len(table.names), key=table.id, numeric=table.numeric)
-
-
-def _parquet_blocks(table: FeatureTable, wanted: list[int]) -> Iterator[list[pa.Array]]:
-    with csv_blocks.opened(table.path) as stream:
-        columns = [table.names[i] for i in wanted]
-        try:
-            for batch in pq.ParquetFile(stream).iter_batches(PARQUET_ROWS, columns=columns):
-                arrays = [batch[c] for c in columns]
-                first = 1 if table.label is None else 2
-                yield arrays[:first] + [_as_float32(a) for a in arrays[first:]]
-        except (OSError, pa.ArrowException) as error:
-            raise MissingInput(f"{table.path}: not a sound Parquet file ({error})", "Check the file.") from None
+def _block(table: FeatureTable, arrays: Sequence[pa.Array]) -> Block:
+    """The block of the columns that `_wanted` names."""
+    first = 1 if table.label is None else 2
+    values = np.empty((len(table.numeric), len(arrays[0])), np.float32)
+    for row, array in zip(values, arrays[first:], strict=True):
+        row[:] = _as_float32(array).to_numpy(zero_copy_only=False)
+    return Block(arrays[0], None if table.label is None else arrays[1], values)
 
 
 def _as_float32(values: pa.Array) -> pa.Array:
     if pa.types.is_decimal(values.type):
         values = values.cast(pa.float64())
     return values.cast(pa.float32(), safe=False)
+
+
+def _csv_blocks(table: FeatureTable) -> Iterator[Block]:
+    texts = {table.id, table.label}
+    # ids are read as text and tried as numbers: one rule for 2, 000002 and blues.00000.wav
+    types = {i: pa.string() if i in texts else pa.float32() for i in _wanted(table)}
+    return csv_blocks.parallel(
+        table.path,
+        list(table.names),
+        table.skip,
+        types,
+        lambda batch: _block(table, batch.columns),
+        nulls=table.nulls,
+        fast=functools.partial(_plain, table) if _is_large(table) else lambda lines: None,
+    )
+
+
+def _is_large(table: FeatureTable) -> bool:
+    """Whether the parser of plain numbers reads such a table, and saves more time than it takes to load."""
+    fs, place = files.resolve(table.path)
+    simple = table.label is None and csv_blocks.delimiter(table.path) == ","
+    return simple and (fs.size(place) or 0) >= FAST_BYTES
+
+
+def _plain(table: FeatureTable, lines: memoryview) -> Block | None:
+    from featurestore import csv_numbers
+
+    found = csv_numbers.parse(lines, len(table.names), table.id, table.numeric)
+    return None if found is None else Block(pa.array(found[0]), None, found[1])
+
+
+def _parquet_blocks(table: FeatureTable) -> Iterator[Block]:
+    with csv_blocks.opened(table.path) as stream:
+        columns = [table.names[i] for i in _wanted(table)]
+        try:
+            for batch in pq.ParquetFile(stream).iter_batches(PARQUET_ROWS, columns=columns):
+                yield _block(table, [batch[c] for c in columns])
+        except (OSError, pa.ArrowException) as error:
+            raise MissingInput(f"{table.path}: not a sound Parquet file ({error})", "Check the file.") from None

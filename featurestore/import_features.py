@@ -9,6 +9,7 @@ tracks of a data set named after the set, with the label as genre.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import posixpath
 from collections import Counter
@@ -18,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurestore import catalog, feature_sets, feature_table, schemas
+from featurestore import catalog, feature_sets, feature_table, files, lock, schemas
 from featurestore.datasets import Collection, paths
 from featurestore.datasets.collection import genre_ids, genre_table
 from featurestore.datasets.scan import examples
 from featurestore.errors import MissingStore, UsageError
-from featurestore.feature_sets import ImportReport
+from featurestore.feature_sets import ImportReport, Resolve
 from featurestore.feature_table import FeatureTable
 from featurestore.spec import Spec
 from featurestore.store import Store
@@ -49,23 +50,42 @@ def import_table(
     dry_run         write nothing; the report says what would match, and `problems()` what would be refused
 
     Raises MissingStore, MissingInput (no such table), UsageError (bad name, columns that are not numbers, ids that
-    are unknown, repeated or missing); whatever is raised, no set is written.
+    are unknown, repeated or missing), StoreBusy (tracks are to be added while another process writes to the store);
+    whatever is raised, no set is written.
     """
     table = feature_table.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
-    store = _open(store_url, or_none=label_column is not None)
-    resolver = _Resolver(name, store)
-    brought = _labelled(name, table, resolver) if label_column is not None else None
-    resolve = resolver.with_tracks(brought).resolve
-    if dry_run or brought is not None:
+    store, resolve, brought = _prepare(store_url, name, table)
+    if dry_run:
         report = feature_sets.look(name, table, resolve)
-    if not dry_run:
-        if brought is not None:
-            feature_sets.require(report, ignore_unknown)  # before its tracks are in the catalog
-            store = store or Store.create(store_url, Spec())
-            _add(store, name, brought)
+    elif brought is None:
         assert store is not None  # without labels the store had to be there
         report = feature_sets.write(store, name, table, resolve, ignore_unknown=ignore_unknown)
+    else:
+        # refused before its tracks are in the catalog
+        feature_sets.require(feature_sets.look(name, table, resolve), ignore_unknown)
+        with lock.hold(*files.resolve(store_url), f"import of {name}"):
+            report, brought = _write_labelled(store_url, name, table, ignore_unknown)
     return dataclasses.replace(report, tracks_added=len(brought.tracks) if brought else 0)
+
+
+def _write_labelled(
+    store_url: str, name: str, table: FeatureTable, ignore_unknown: bool
+) -> tuple[ImportReport, Collection]:
+    """Add the table's tracks, then its features. The caller holds the lock: the catalog is as it is read here."""
+    store, resolve, brought = _prepare(store_url, name, table)
+    assert brought is not None
+    store = store or Store.create(store_url, Spec())
+    _add(store, name, brought)
+    return feature_sets.write(store, name, table, resolve, ignore_unknown=ignore_unknown), brought
+
+
+def _prepare(store_url: str, name: str, table: FeatureTable) -> tuple[Store | None, Resolve, Collection | None]:
+    """(the store if there is one, how rows find their track, the tracks that a labelled table brings)."""
+    labelled = table.label is not None
+    store = _open(store_url, or_none=labelled)
+    resolver = _Resolver(name, store)
+    brought = _labelled(name, table, resolver) if labelled else None
+    return store, resolver.with_tracks(brought).resolve, brought
 
 
 def _open(url: str, or_none: bool) -> Store | None:
@@ -95,18 +115,21 @@ class _Resolver:
         tracks = store.read_catalog("tracks", ["track_id", "path"]) if store else empty.select(["track_id", "path"])
         self._name = name
         self._known = np.sort(tracks["track_id"].to_numpy())
-        self._ids = set(self._known.tolist())
-        # None: more than one track has this name
-        self._named: dict[str, int | None] = {}
-        for track, path in zip(tracks["track_id"].to_pylist(), tracks["path"].to_pylist(), strict=True):
-            for key in {path, posixpath.basename(path), paths.stem(path)} if path else ():
-                self._named[key] = track if key not in self._named else None
+        self._files = tracks.filter(pc.is_valid(tracks["path"]))
+
+    @functools.cached_property
+    def _named(self) -> dict[str, int | None]:
+        """{path, file name or stem: its track, None where several have it}."""
+        found: dict[str, int | None] = {}
+        for track, path in zip(self._files["track_id"].to_pylist(), self._files["path"].to_pylist(), strict=True):
+            for key in {path, posixpath.basename(path), paths.stem(path)}:
+                found[key] = track if key not in found else None
+        return found
 
     def with_tracks(self, brought: Collection | None) -> _Resolver:
         """This resolver, knowing the tracks of `brought` too."""
         if brought is not None:
             self._known = np.union1d(self._known, brought.tracks["track_id"].to_numpy())
-            self._ids = set(self._known.tolist())
         return self
 
     def resolve(self, ids: pa.Array) -> pa.Array:
@@ -129,7 +152,8 @@ class _Resolver:
                 return track
         stem = paths.stem(text)
         number = int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else self.new_id(text)
-        return number if number in self._ids else None
+        at = int(np.searchsorted(self._known, number))
+        return number if at < len(self._known) and self._known[at] == number else None
 
     def new_id(self, text: str) -> int:
         """The id of the track that a row of this table with this file name becomes."""

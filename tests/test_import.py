@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from featurestore import catalog, csv_blocks, csv_numbers, datasets, feature_sets, feature_table, files, schemas
+from featurestore import (
+    catalog,
+    cli,
+    csv_blocks,
+    csv_numbers,
+    datasets,
+    feature_sets,
+    feature_table,
+    files,
+    lock,
+    schemas,
+)
 from featurestore.__main__ import main as featurestore
 from featurestore.errors import FeatureStoreError, MissingInput, MissingStore, UsageError
 from featurestore.feature_table import column_names
@@ -106,7 +123,114 @@ def test_blocks_and_row_groups_lose_nothing(url: str, tmp_path: Path, monkeypatc
         assert pq.read_metadata(path).num_row_groups > 2
 
 
-PLAIN = ["0", "-0.5", "+7", "12.", ".25", "1e3", "1.5E-05", "-2.5e+2", "123456789012345678", "0.0000012345", "", "007"]
+def test_row_groups_do_not_depend_on_how_the_table_was_read(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"{i},{i / 7},{-i}\n" for i in range(1, 41))
+    table, path = write(tmp_path / "t.csv", "track_id,a,b\n" + lines), Path(Store.open(url).feature_set_path("mine"))
+    monkeypatch.setattr(feature_sets, "ROW_GROUP_ROWS", 11)
+    found = set()
+    for block, fast in ((1 << 20, 1 << 30), (64, 1 << 30), (64, 0), (1, 0)):
+        monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", block)
+        monkeypatch.setattr(feature_table, "FAST_BYTES", fast)
+        import_table(url, "mine", table)
+        found.add(path.read_bytes())
+    assert len(found) == 1
+    groups = pq.read_metadata(path)
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [11, 11, 11, 7]
+
+
+@pytest.mark.parametrize("block_bytes", [8, 160])
+def test_header_rows_and_lines_longer_than_a_block(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", block_bytes)
+    names = ["a" * 50, "b" * 90]
+    header = "feature," + ",".join(names) + "\nstatistics,mean,mean\nnumber,01,01\ntrack_id,,\n"
+    import_table(url, "mine", write(tmp_path / "t.csv", header + "1,2,3\n2,12345678.25,0.0000000000000001"))
+    assert [list(r.values()) for r in read(url, "mine")] == [[1, 2.0, 3.0], [2, 12345678.0, float(np.float32(1e-16))]]
+
+
+def test_a_block_is_not_overwritten_before_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_blocks, "BLOCK_BYTES", 64)
+    lines = "".join(f"{i},{i / 7}\n" for i in range(100))
+
+    def slow(block: memoryview) -> bytes:
+        time.sleep(0.005)
+        return bytes(block)
+
+    path = write(tmp_path / "t.csv", "a,b\n" + lines)
+    found = csv_blocks.parallel(path, ["a", "b"], 1, {0: pa.string()}, lambda batch: b"", fast=slow)
+    assert b"".join(found) == lines.encode()
+
+
+PLAIN = [
+    *(
+        "0",
+        "-0",
+        "-0.0",
+        "-0.5",
+        "+7",
+        "12.",
+        ".25",
+        "-.5",
+        "1e3",
+        "1.5E-05",
+        "-2.5e+2",
+        "2.5e-03",
+        "1.e+01",
+        "007",
+        "",
+    ),
+    *("1234567", "12345678", "123456789", "-12345678", "1234567.5", "12345678.5", "123456789.5", "123456789012345678"),
+    *("0.0000012345", "0.1234567890123456", "-0.12345678901234567", "00000000.00000001", "7.1806526184e+00", "1e22"),
+    # near the middle of two float32: a double in between would round twice, and to the wrong one
+    *(
+        "16777217",
+        "16777219",
+        "16777217.0",
+        "4.000000715255737",
+        "-16777217.000000001",
+        "-1213025.0625",
+        "1.2130251875e+06",
+        "1.00000005960464478",
+        "-1.00000005960464477",
+        "1.0000001788139342",
+    ),
+]
+FILLER = b"5,0.1250000000,-31.5000000000,7.5000000000e-01\n"
+
+
+def as_pyarrow_reads(cells: list[str]) -> np.ndarray:
+    texts = pa.array(cells, pa.string())
+    return texts.filter(pc.not_equal(texts, "")).cast(pa.float32()).to_numpy()
+
+
+def test_the_parser_of_plain_numbers_gives_the_nearest_float32() -> None:
+    rng = np.random.default_rng(0)
+    random = rng.normal(0, 1, 4000) * 10.0 ** rng.integers(-6, 7, 4000)
+    forms = [f"{{v:{f}}}" for f in (".10f", ".10e", ".3f", ".9g", ".17g", ".0f")]
+    cells = [*PLAIN, *(form.format(v=v) for form in forms for v in random)]
+    read, left = [], []
+    for cell in cells:
+        # the first row and the last are too near the ends of the text to be read in whole words
+        found = csv_numbers.parse(FILLER + f"6,{cell},1,{cell}\n".encode() + 2 * FILLER, 4, 0, (1, 2, 3))
+        if found is None:
+            left.append(cell)
+            continue
+        ids, values = found
+        assert ids.tolist() == [5, 6, 5, 5]
+        np.testing.assert_array_equal(values[:, 0], np.float32([0.125, -31.5, 0.75]))
+        np.testing.assert_array_equal(values[:, [2, 3]], values[:, [0, 0]])
+        np.testing.assert_array_equal(values[0, 1], values[2, 1])
+        read.append((cell, values[0, 1]))
+    # left to pyarrow: what is too near a middle, and nothing else
+    assert {"4.000000715255737", "-16777217.000000001", "1.00000005960464478"} <= set(left)
+    assert len(left) < 10, left
+    assert all(np.isnan(v) for c, v in read if c == "")
+    plain = [(c, v) for c, v in read if c]
+    expected = as_pyarrow_reads([c.removeprefix("+") for c, _ in plain])
+    np.testing.assert_array_equal(np.float32([v for _, v in plain]).view(np.uint32), expected.view(np.uint32))
 
 
 def test_the_parser_of_plain_numbers_equals_pyarrow(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,24 +247,51 @@ def test_the_parser_of_plain_numbers_equals_pyarrow(url: str, tmp_path: Path, mo
             patch.setattr(feature_table, "FAST_BYTES", 0)
             patch.setattr(csv_blocks, "BLOCK_BYTES", 700)
             import_table(url, "fast", table, skip_columns=["name"])
-        frames = [Store.open(url).read_catalog(f"features_{n}").to_pandas() for n in ("general", "fast")]
-        np.testing.assert_allclose(frames[1].to_numpy(), frames[0].to_numpy(), rtol=2e-7, err_msg=name)
+        general, fast = (Store.open(url).read_catalog(f"features_{n}") for n in ("general", "fast"))
+        assert fast.equals(general), name
 
 
+@pytest.mark.parametrize("around", [b"", FILLER.replace(b",7.5000000000e-01", b"")], ids=["alone", "among others"])
 @pytest.mark.parametrize(
     ("lines", "parsed"),
     [
         (b"1,2,3\n", [[1], [2.0], [3.0]]),
-        (b"1,,3\n2,4,5", [[1, 2], [None, 4.0], [3.0, 5.0]]),
+        (b"1,,3\n2,4,5\n", [[1, 2], [None, 4.0], [3.0, 5.0]]),
         *((bad, None) for bad in (b"1,2\n", b"1,2,3,4\n", b"x,2,3\n", b",2,3\n", b"1.0,2,3\n", b"-1,2,3\n")),
         *((bad, None) for bad in (b'1,"2",3\n', b"1,-,3\n", b"1,.,3\n", b"1,1e,3\n", b"1,1e99,3\n", b"1, 2,3\n")),
         *((bad, None) for bad in (b"1,1.2.3,4\n", b"1,2,1234567890123456789\n", b"1,2,3\n\n", b"1e3,2,3\n")),
+        *((bad, None) for bad in (b"1,12345678x25,3\n", b"1,0.1234567890123456789,3\n", b"1,1:5,3\n", b"1,1/5,3\n")),
+        *(
+            (bad, None)
+            for bad in (
+                b"1,e+01,3\n",
+                b"1,1.5e+0x,3\n",
+                b"1,1.5e*01,3\n",
+                b"1,1.25e+0:,3\n",
+                b"1,--1.5,3\n",
+                b"1,1.5-,3\n",
+            )
+        ),
+        *((bad, None) for bad in (b"1,2.5,9.9e+38\n", b"1,1\xba5.25,3\n", b"1,-.,3\n", b"1,nan,3\n", b"1,2,3\r\r\n")),
     ],
 )
-def test_the_parser_of_plain_numbers_knows_its_limits(lines: bytes, parsed: list[list[float | None]] | None) -> None:
-    found = csv_numbers.parse(lines, 3, 0, (1, 2))
-    plain = found and [[None if v != v else v for v in a.to_pylist()] for a in found]
+def test_the_parser_of_plain_numbers_knows_its_limits(
+    lines: bytes, parsed: list[list[float | None]] | None, around: bytes
+) -> None:
+    found = csv_numbers.parse(around + lines + 2 * around, 3, 0, (1, 2))
+    if parsed is None or found is None:
+        assert found is parsed
+        return
+    rows = slice(1, 1 + len(parsed[0])) if around else slice(None)
+    plain = [[None if v != v else v for v in column[rows].tolist()] for column in (found[0], *found[1])]
     assert plain == parsed
+
+
+def test_a_last_line_without_an_end_counts() -> None:
+    found = csv_numbers.parse(b"1,,3\n2,4,5", 3, 0, (1, 2))
+    assert found is not None
+    assert found[0].tolist() == [1, 2]
+    assert found[1][:, 1].tolist() == [4.0, 5.0]
 
 
 def test_a_set_is_sealed_and_the_same_bytes_twice(url: str, tmp_path: Path) -> None:
@@ -196,6 +347,25 @@ def test_a_text_far_down_a_column_of_numbers_is_named(
     # every spelling of "nothing here" is empty, also where the first ones are not met at once
     import_table(url, "mine", write(tmp_path / "t.csv", "track_id,a,b\n" + lines.replace("loud", "N/A")))
     assert read(url, "mine")[36] == {"track_id": 37, "a": 37.0, "b": None}
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_table(url, "mine", write(tmp_path / "t.csv", "track_id,a\n1,2\n"))
+    before = sorted(p.name for p in (Path(url) / "catalog").iterdir())
+    written = []
+
+    def full(self: files.SealedWriter, part: pa.Table) -> None:
+        written.append(len(part))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(feature_sets, "ROW_GROUP_ROWS", 3)
+    monkeypatch.setattr(files.SealedWriter, "write_table", full)
+    table = write(tmp_path / "u.csv", "track_id,a\n" + "".join(f"{i},{i}\n" for i in range(1, 30)))
+    with pytest.raises(FeatureStoreError, match=r"features_mine\.parquet: cannot be written \(No space left"):
+        import_table(url, "mine", table)
+    assert written == [3, 3] or written == [3]
+    assert sorted(p.name for p in (Path(url) / "catalog").iterdir()) == before
+    assert read(url, "mine") == [{"track_id": 1, "a": 2.0}]
 
 
 def test_rows_of_unknown_tracks_can_be_left_out(url: str, tmp_path: Path) -> None:
@@ -329,6 +499,42 @@ def test_a_labelled_table_that_is_refused_leaves_no_tracks(url: str, tmp_path: P
     with pytest.raises(UsageError, match=r"more than once: 1 \(1\)"):
         import_table(url, "mine", twice, label_column="label")
     assert len(Store.open(url).read_catalog("tracks")) == 40
+
+
+def test_tracks_are_added_by_one_process_at_a_time(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write(tmp_path / "t.csv", "track_id,x,label\n77,1,pop\n")
+    command = ["import-features", "--set", "mine", "--label-column", "label", table, "--store", url]
+    with lock.hold(*files.resolve(url), "build of folders"):
+        assert cli.run(featurestore, command) == 1
+        err = capsys.readouterr().err
+        assert f"{url} is in use (held by build of folders: process {os.getpid()} on " in err
+        assert cli.run(featurestore, [*command, "--dry-run"]) == 0, "a look takes no lock"
+        assert Store.open(url).feature_sets() == ()
+        assert len(Store.open(url).read_catalog("tracks")) == 40
+    assert cli.run(featurestore, command) == 0
+    assert len(Store.open(url).read_catalog("tracks")) == 41
+    assert not (Path(url) / lock.LOCK).exists()
+
+
+def test_tracks_that_came_before_the_lock_are_not_added_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lock.hold
+
+    @contextlib.contextmanager
+    def late(fs: object, root: str, purpose: str) -> Iterator[lock.Lock]:
+        with real(fs, root, purpose) as held:
+            tracks = schemas.from_rows([{"track_id": 77, "dataset": "other", "genre": "rock"}], schemas.TRACKS)
+            store = Store.open(url)
+            store.write_catalog("tracks", pa.concat_tables([store.read_catalog("tracks"), tracks]))
+            yield held
+
+    monkeypatch.setattr(lock, "hold", late)
+    report = import_table(url, "mine", write(tmp_path / "t.csv", "track_id,x,label\n77,1,pop\n"), label_column="label")
+    assert (report.tracks_added, report.matched) == (0, 1)
+    assert Store.open(url).read_catalog("tracks").to_pylist()[-1]["dataset"] == "other"
 
 
 @pytest.mark.parametrize(

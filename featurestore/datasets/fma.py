@@ -83,7 +83,7 @@ def read_genres(path: str) -> pa.Table:
     if lacking:
         raise MissingInput(f"{path}: expected FMA's columns, {', '.join(lacking)} not among them", _FETCH)
     types = {header.index(name): kind for name, kind in wanted.items()}
-    table = pa.Table.from_batches(csv_blocks.blocks(path, header, 1, types, multiline=True)).rename_columns(
+    table = pa.Table.from_batches(csv_blocks.blocks(path, header, 1, types)).rename_columns(
         schemas.GENRES.names
     )
     parent = pc.if_else(pc.equal(table["parent_id"], 0), None, table["parent_id"])
@@ -100,7 +100,7 @@ def read_tracks(path: str, subset: str | None = None) -> tuple[pa.Table, list[st
     kinds = {0: pa.int64(), **{i: _source_type(column) for i, column in columns.items()}}
     wanted = schemas.SUBSETS[: schemas.SUBSETS.index(subset) + 1] if subset else None
     parts, bad_dates = [], dict[str, list[str]]()
-    for block in csv_blocks.blocks(path, names, 3, kinds, multiline=True):
+    for block in csv_blocks.blocks(path, names, 3, kinds):
         batch = block.rename_columns(["track_id", *columns.values()])
         if wanted:
             batch = batch.filter(pc.is_in(batch["subset"], pa.array(wanted)))
@@ -214,7 +214,7 @@ def _by_number(found: tuple[str, ...], warnings: list[str]) -> tuple[dict[int, s
 
 def _all_ids(source: str) -> set[int]:
     names, _ = _layout(source)
-    found = csv_blocks.blocks(source, names, 3, {0: pa.int64()}, multiline=True)
+    found = csv_blocks.blocks(source, names, 3, {0: pa.int64()})
     return {number for block in found for number in block.column(0).to_pylist()}
 
 

@@ -35,7 +35,7 @@ def add_columns(tracks: pa.Table, folder: str) -> tuple[pa.Table, list[str]]:
     known = tracks["track_id"].combine_chunks()
     types = {header.index("track_id"): pa.int64()}
     types |= {header.index(s): pa.float64() if n in _NUMERIC else pa.string() for n, s in present.items()}
-    blocks = csv_blocks.blocks(path, header, 1, types, multiline=True)
+    blocks = csv_blocks.blocks(path, header, 1, types)
     raw = pa.Table.from_batches([b.filter(pc.is_in(b.column(0), known)) for b in blocks])
     raw = raw.rename_columns(["track_id", *present])
     row = pc.index_in(known, raw["track_id"].combine_chunks())

@@ -20,7 +20,7 @@ import pyarrow as pa
 from analysis import output, persist
 from analysis.persist import Saved
 from featurestore import cli, present, registry
-from featurestore.datasets import AUDIO_SUFFIXES
+from featurestore.datasets import AUDIO_SUFFIXES, encode_name
 from featurestore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -60,8 +60,7 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
     Raises MissingInput (no model, no audio in a folder), SpecMismatch (made by other feature code), FeatureStoreError
     (unsafe or damaged file, or a model of an imported set, whose values cannot be measured from audio).
     """
-    from featurestore.decode import decode
-    from featurestore.extract import extract
+    from featurestore import worker
 
     saved = persist.load(model)
     spec, columns = audio_spec(saved, model)
@@ -71,8 +70,9 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
     with present.progress("predict", len(files)) as bar:
         for path in files:
             try:
-                X = np.stack([extract(e.y, spec).features for e in decode(path, spec)])[:, columns]
-                rows.append(_row(path, saved.probabilities(X), saved.card["classes"], limit))
+                _, measured = worker.measure_file(path, spec)
+                X = np.stack([found.features for _, found in measured])[:, columns]
+                rows.append(_row(encode_name(path), saved.probabilities(X), saved.card["classes"], limit))
             except AudioError as error:
                 failures[path] = f"{error.stage}: {error.kind}: {error.message}"
             bar.advance()

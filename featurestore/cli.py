@@ -7,15 +7,15 @@ A command is three steps: parse arguments, call one library function with keywor
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from featurestore import schemas
-from featurestore.errors import EXIT_FAILED, EXIT_USAGE, FeatureStoreError, of_system
+from featurestore import interrupt, schemas
+from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, FeatureStoreError, of_system
 from featurestore.store import DEFAULT_STORE
 
-EXIT_INTERRUPTED = 130
 FORMATS = ("table", "csv", "json", "parquet", "markdown")
 
 
@@ -37,7 +37,9 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 def add_store(parser: argparse.ArgumentParser) -> None:
     """--store PATH|URL, from $FEATURESTORE where set."""
     default = os.environ.get("FEATURESTORE") or DEFAULT_STORE
-    parser.add_argument("--store", metavar="PATH|URL", default=default, help="the feature store; $FEATURESTORE sets it")
+    parser.add_argument(
+        "--store", metavar="PATH|URL", type=place, default=default, help="the feature store; $FEATURESTORE sets it"
+    )
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
@@ -89,6 +91,14 @@ def seed(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """An argparse type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
+    return value
+
+
 def positive(text: str) -> int:
     """An argparse type: an integer of at least 1."""
     value = int(text)
@@ -97,9 +107,22 @@ def positive(text: str) -> int:
     return value
 
 
+def place(text: str) -> str:
+    """An argparse type: a path or URL that every library can be given. Audio may have other names, a store may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"expected a name in UTF-8, found {os.fsencode(text)!r}") from None
+    return text
+
+
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's `main` and return the exit code; print user errors to standard error as one message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     try:
+        interrupt.over()
         return main(argv)
     except FeatureStoreError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from featurestore import ffmpeg
+from featurestore import ffmpeg, quiet
 from featurestore.errors import AudioError
 from featurestore.spec import Spec
 
@@ -234,8 +234,9 @@ class _SoundFileReader:
         block = max(1, BLOCK_SAMPLES // self.channels)
         while at < end:
             lead, wanted = min(at, self._lead), min(end - at, block)
-            self._file.seek(at - lead)
-            data = self._file.read(lead + wanted, dtype="float32", always_2d=True)[lead:]
+            with quiet.libraries():
+                self._file.seek(at - lead)
+                data = self._file.read(lead + wanted, dtype="float32", always_2d=True)[lead:]
             if len(data):
                 yield data
             if len(data) < wanted:
@@ -252,7 +253,10 @@ def _open(source: str | os.PathLike[str] | BinaryIO, stack: contextlib.ExitStack
     if not size:
         raise AudioError("open", "empty", f"{label}: the file is empty (0 bytes)")
     try:
-        file = stack.enter_context(soundfile.SoundFile(source))
+        # soundfile would encode a path strictly, and refuse names that are not UTF-8
+        place = os.fsencode(source) if isinstance(source, str | os.PathLike) else source
+        with quiet.libraries():
+            file = stack.enter_context(soundfile.SoundFile(place))
         return _SoundFileReader(file, soundfile.__libsndfile_version__.removeprefix("libsndfile-")), label
     except (soundfile.LibsndfileError, TypeError):
         binary = ffmpeg.find()

@@ -10,6 +10,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PARTIAL = 3  # done, but some inputs failed: they are rows of `failures`
+EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 
 
 class FeatureStoreError(Exception):

@@ -81,6 +81,13 @@ def draw(
     return Draw(drawn.splits, tuple(sorted({*moved, *drawn.moved})), drawn.dropped)
 
 
+def advice(scheme: str) -> str:
+    """What to do where a store has no split of `scheme`."""
+    if scheme == "official":
+        return "Only a data set with a published split (FMA) has an official one; use the scheme artist instead."
+    return "Splits are drawn with the labels: `python -m featurestore catalog --dataset NAME ...`."
+
+
 def artist_groups(tracks: pa.Table) -> dict[int, Hashable]:
     """{track_id: group} of the tracks whose artist is known: equal artist_id or equal name means one group."""
     ids, numbers, names = (_column(tracks, c) for c in ("track_id", "artist_id", "artist"))
@@ -221,6 +228,7 @@ class SplitReport:
 
     counts      genre (string), training, validation, test, total (int64): one row a genre, and one for all
     artists, artists_crossing     artists known, and how many of them have tracks in more than one split
+    without_artist                tracks whose artist is not known: each counts, and is drawn, as one of its own
     copies, copies_crossing       groups of equal audio files, and how many of them stand in more than one split
     moved, dropped                tracks that the last draw moved, and copies it left out, as track ids
     unmeasured                    tracks whose audio is not hashed yet, so copies among them are not known
@@ -230,6 +238,7 @@ class SplitReport:
     counts: pa.Table
     artists: int
     artists_crossing: int
+    without_artist: int
     copies: int
     copies_crossing: int
     moved: tuple[int, ...]
@@ -240,8 +249,9 @@ class SplitReport:
 def report(
     tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Mapping[int, str], drawn: Draw | None = None
 ) -> SplitReport:
-    """Count a scheme's splits per genre, and how many artists and copies cross them."""
+    """Count a scheme's splits of `tracks` per genre, and how many artists and copies among them cross."""
     ids = _column(tracks, "track_id")
+    splits = {i: splits[i] for i in ids if i in splits}
     kept = tracks.select(["genre"]).append_column("split", pa.array([splits.get(i) for i in ids], pa.string()))
     kept = kept.filter(pc.is_valid(kept["split"]))
     artists = {t: g for t, g in artist_groups(tracks).items() if t in splits}
@@ -254,6 +264,7 @@ def report(
         counts=_counts(kept["genre"].to_pylist(), kept["split"].to_pylist()),
         artists=len(together),
         artists_crossing=sum(len(s) > 1 for s in together.values()),
+        without_artist=len(splits) - len(artists),
         copies=len(groups),
         copies_crossing=sum(len({splits[t] for t in g}) > 1 for g in groups),
         moved=drawn.moved if drawn else (),

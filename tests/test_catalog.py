@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from featurestore.__main__ import main as featurestore
 from featurestore.cli import run
 from featurestore.datasets import Collection
 from featurestore.datasets.collection import genre_ids, genre_table
+from featurestore.errors import StoreDamaged
 from featurestore.spec import Spec
 from featurestore.store import Store
 
@@ -109,8 +112,6 @@ def test_a_store_of_an_older_version_gets_the_new_columns(store: Store) -> None:
 
 
 def test_a_folder_whose_name_is_not_utf8_is_catalogued(tmp_path: Path, store: Store) -> None:
-    import os
-
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/m\xfcsik")
     os.makedirs(os.path.join(folder, "rock"))
     with open(os.path.join(folder, "rock", "a.mp3"), "wb") as f:
@@ -135,6 +136,49 @@ def test_the_command_makes_a_store_of_labels(tmp_path: Path, capsys: pytest.Capt
         == 1
     )
     assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["tracks", "genres", "splits", "datasets"])
+def test_a_damaged_table_is_mended_by_doing_what_the_message_says(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rock/a.mp3", "rock/b.mp3", "jazz/c.ogg"):
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_bytes(name.encode())
+    url = str(tmp_path / "s")
+    again = ["catalog", "--dataset", "folders", "--audio", str(tmp_path / "m"), "--store", url]
+    assert featurestore(again) == 0
+    before = Store.open(url).read_catalog(table)
+    (tmp_path / "s" / "catalog" / f"{table}.parquet").write_text("hello")
+    capsys.readouterr()
+    for command in (again, ["build", *again[1:]], ["splits", "--store", url]):
+        if command[0] != "splits" or table in ("tracks", "splits"):
+            assert run(featurestore, command) == 1
+            assert "`python -m featurestore verify --repair`, then build or catalog" in capsys.readouterr().err
+    assert run(featurestore, ["verify", "--repair", "--store", url]) == 0
+    assert f"dropped: catalog/{table}.parquet" in capsys.readouterr().err
+    assert run(featurestore, again) == 0
+    after = Store.open(url).read_catalog(table)
+    kept = [c for c in before.column_names if c != "updated_at"]
+    assert after.select(kept).equals(before.select(kept))
+
+
+def test_a_damaged_feature_set_is_mended_by_doing_what_the_message_says(store: Store, tmp_path: Path) -> None:
+    catalog.update(store, collection(rows(3)))
+    (tmp_path / "t.csv").write_text("track_id,a\n1,2\n2,3\n")
+    again = ["import-features", "--set", "mine", str(tmp_path / "t.csv"), "--store", store.url]
+    assert featurestore(again) == 0
+    (Path(store.root) / "catalog" / "features_mine.parquet").write_text("hello")
+    with pytest.raises(StoreDamaged, match="import-features --set mine TABLE"):
+        store.read_catalog("features_mine")
+    assert featurestore(again) == 0
+    assert len(store.read_catalog("features_mine")) == 2
+
+
+def test_a_metadata_folder_whose_name_is_not_utf8_is_catalogued(store: Store) -> None:
+    found = dataclasses.replace(collection(rows(3)), metadata=os.fsdecode(b"/m\xe9ta"))
+    catalog.update(store, found)
+    assert store.read_catalog("datasets")["metadata"].to_pylist() == [r"/m\xe9ta"]
 
 
 def test_real_metadata_makes_a_store_without_audio(shared_data: Path, store: Store) -> None:

@@ -377,7 +377,7 @@ def test_rows_of_unknown_tracks_can_be_left_out(url: str, tmp_path: Path) -> Non
 
 def test_a_dry_run_tells_and_writes_nothing(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write(tmp_path / "t.csv", "track_id,a\n1,2\n99,\n")
-    assert featurestore(["import-features", "--set", "mine", table, "--store", url, "--dry-run"]) == 1
+    assert featurestore(["import-features", "--set", "mine", table, "--store", url, "--dry-run"]) == 2
     out = capsys.readouterr().out
     assert "2 rows, 1 with a track in the catalog" in out
     assert "no track of the catalog has: 1 (99)" in out

@@ -10,9 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from featurestore import catalog, schemas, splits
+import warehouse
+from featurestore import catalog, cli, schemas, splits
 from featurestore.__main__ import main
-from featurestore.errors import UsageError
+from featurestore.commands.splits import crossing as crossing_text
+from featurestore.errors import MissingInput, UsageError
+from featurestore.spec import Spec
+from featurestore.store import Store
 from tests.factories import make_store
 
 
@@ -185,8 +189,55 @@ def test_report_counts_what_crosses() -> None:
         {"genre": None, "training": 1, "validation": 0, "test": 0, "total": 1},
         {"genre": "all", "training": 3, "validation": 0, "test": 1, "total": 4},
     ]
-    assert (report.artists, report.artists_crossing) == (2, 1)
+    assert (report.artists, report.artists_crossing, report.without_artist) == (2, 1, 0)
     assert (report.copies, report.copies_crossing, report.unmeasured) == (2, 1, 0)
+
+
+def test_report_says_how_many_tracks_have_no_known_artist() -> None:
+    rows = [{"track_id": i, "artist_id": 1 if i < 3 else None, "artist": "Various"} for i in range(1, 6)]
+    found = dict.fromkeys(range(1, 5), "training")  # track 5 has no split
+    report = splits.report(table(rows), "artist", found, {})
+    assert (report.artists, report.without_artist) == (1, 2)
+    text = crossing_text(report)
+    assert "0 of 1 known artists cross splits\n2 of 4 tracks have no known artist" in text
+
+
+def test_a_subset_restricts_the_counts_and_not_the_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    subsets = ["small", "small", "medium", "large", None]
+    rows = [{"track_id": i, "genre": "A", "artist_id": 1, "subset": s} for i, s in enumerate(subsets, 1)]
+    store = Store.create(str(tmp_path / "s"), Spec())
+    store.write_catalog("tracks", table(rows))
+    drawn = [{"track_id": i, "scheme": "artist", "split": s} for i, s in enumerate(schemas.SPLITS, 1)]
+    store.write_catalog("splits", schemas.from_rows(drawn, schemas.SPLIT_ROWS))
+    command = ["splits", "--store", store.url, "--scheme", "artist", "--format", "json"]
+    totals = {}
+    for subset in (*schemas.SUBSETS, None):
+        assert main([*command, *(["--subset", subset] if subset else [])]) == 0
+        totals[subset] = json.loads(capsys.readouterr().out)[-1]["total"]
+    assert totals == {"small": 2, "medium": 3, "large": 3, "full": 3, None: 3}
+    store.write_catalog("tracks", table([{**r, "subset": None} for r in rows]))
+    assert cli.run(main, [*command, "--subset", "small"]) == 1
+    assert "no track of the subset 'small'" in capsys.readouterr().err
+
+
+def test_copies_outside_a_subset_are_not_counted() -> None:
+    rows = [{"track_id": i, "genre": "A"} for i in (1, 2)]
+    found = {1: "training", 2: "training", 3: "test"}
+    report = splits.report(table(rows), "random", found, {1: "x", 2: "y", 3: "x"})
+    assert (report.copies, report.unmeasured) == (0, 0)
+
+
+def test_an_official_split_is_not_promised_where_there_can_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(str(tmp_path / "s"), tracks=4, arrays_too=False)
+    rows = store.read_catalog("splits").to_pylist()
+    mine = [r for r in rows if r["scheme"] != "official"]
+    store.write_catalog("splits", schemas.from_rows(mine, schemas.SPLIT_ROWS))
+    with pytest.raises(MissingInput, match=r"Only a data set with a published split \(FMA\) has an official one"):
+        warehouse.matrix(store, scheme="official")
+    assert cli.run(main, ["splits", "--store", store.url, "--scheme", "official"]) == 1
+    assert "published split (FMA)" in capsys.readouterr().err
 
 
 def test_copies_in_a_store_are_settled_after_extraction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from importlib import resources
 import numpy as np
 import pyarrow as pa
 
-from featurestore import schemas
+from featurestore import schemas, splits
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store import OWN_SET, Store, default_scheme
 from warehouse.connection import session
@@ -133,7 +133,7 @@ def _explain_nothing(
     if scheme is not None and scheme not in store.read_catalog("splits", ["scheme"])["scheme"].unique().to_pylist():
         raise MissingInput(
             f"store {store.url} has no splits of scheme {scheme!r}",
-            f"Draw them with `python -m featurestore splits --scheme {scheme}`.",
+            splits.advice(scheme),
         )
     asked = {"split": split, "scheme": scheme, "subset": subset}
     limits = [f"{k} {v}" for k, v in asked.items() if v is not None] + (["labelled"] if labelled else [])

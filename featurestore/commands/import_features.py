@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from featurestore import cli
-from featurestore.errors import EXIT_DONE, EXIT_FAILED
+from featurestore.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
     from featurestore.feature_sets import ImportReport
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     problems = report.problems(args.ignore_unknown)
     if problems:
         print("it would be refused:\n  " + "\n  ".join(problems))
-    return EXIT_FAILED if problems else EXIT_DONE
+    return UsageError.exit_code if problems else EXIT_DONE  # as the import itself would end
 
 
 def text(report: ImportReport, dry_run: bool) -> str:

@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     cli.add_store(parser)
     cli.add_scheme(parser)
+    cli.add_subset(parser)
     cli.add_format(parser)
 
 
@@ -28,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
     from featurestore.store import Store, default_scheme
 
     store = Store.open(args.store)
-    report = catalog.split_report(store, args.scheme or default_scheme(store))
+    report = catalog.split_report(store, args.scheme or default_scheme(store), args.subset)
     present.emit(report.counts, args.format)
     if args.format == "table":
         print(crossing(report))
@@ -38,10 +39,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def crossing(report: SplitReport) -> str:
-    """What crosses, in two lines."""
+    """What crosses, and what is not known to cross, a line each."""
+    tracks = report.counts["total"][-1].as_py()
+    alone = (
+        f"{report.without_artist} of {tracks} tracks have no known artist: each counts as one of its own\n"
+        if report.without_artist
+        else ""
+    )
     left_out = f"; {len(report.dropped)} left out so that none crosses" if report.dropped else ""
     unknown = f" ({report.unmeasured} tracks not measured yet)" if report.unmeasured else ""
     return (
-        f"scheme {report.scheme}: {report.artists_crossing} of {report.artists} artists cross splits\n"
+        f"scheme {report.scheme}: {report.artists_crossing} of {report.artists} known artists cross splits\n{alone}"
         f"{report.copies_crossing} of {report.copies} groups of exact copies cross splits{left_out}{unknown}"
     )

@@ -7,6 +7,8 @@ import argparse
 from featurestore import cli, present
 from featurestore.errors import EXIT_DONE, EXIT_FAILED
 
+SAMPLE = 3  # tracks: about a second
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -17,7 +19,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_store(parser)
     cli.add_jobs(parser)
     cli.add_format(parser)
-    parser.add_argument("--sample", metavar="N", type=int, default=0, help="tracks to measure again from their audio")
+    parser.add_argument(
+        "--sample",
+        metavar="N",
+        type=cli.count,
+        default=SAMPLE,
+        help="tracks to measure again from their audio, where it is at hand; 0: none",
+    )
     parser.add_argument(
         "--repair", action="store_true", help="remove damaged batches, so that the next build redoes just those"
     )
@@ -40,9 +48,10 @@ def main(args: argparse.Namespace) -> int:
     if args.repair:
         lost = {d.file for d in report.damages} - {f"{f}" for f in report.dropped}
         imported = sorted(f for f in lost if f.startswith("catalog/features_"))
-        present.note(f"dropped: {', '.join(report.dropped) or 'nothing'}; build every data set again to redo just that")
+        present.note(f"dropped: {', '.join(report.dropped) or 'nothing'}")
+        present.note("Build or catalog every data set of the store again: just that is redone.")
         for file in imported:
             present.note(f"{file}: import it again with `python -m featurestore import-features`")
         return EXIT_FAILED if imported else EXIT_DONE
-    present.note("Run `python -m featurestore verify --repair` to drop what is damaged, then build again.")
+    present.note("Run `python -m featurestore verify --repair` to drop what is damaged, then build or catalog again.")
     return EXIT_FAILED

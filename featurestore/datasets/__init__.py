@@ -9,12 +9,21 @@ from __future__ import annotations
 import os
 
 from featurestore.datasets.collection import Collection
-from featurestore.datasets.paths import audio_path, is_url, track_id
+from featurestore.datasets.paths import audio_path, decode_name, encode_name, is_url, track_id
 from featurestore.datasets.scan import AUDIO_SUFFIXES
 from featurestore.errors import UsageError
 from featurestore.schemas import SUBSETS
 
-__all__ = ["AUDIO_SUFFIXES", "DATASETS", "Collection", "audio_path", "load", "track_id"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "DATASETS",
+    "Collection",
+    "audio_path",
+    "decode_name",
+    "encode_name",
+    "load",
+    "track_id",
+]
 
 DATASETS = ("demo", "folders", "tags", "fma")
 

@@ -83,9 +83,7 @@ def read_genres(path: str) -> pa.Table:
     if lacking:
         raise MissingInput(f"{path}: expected FMA's columns, {', '.join(lacking)} not among them", _FETCH)
     types = {header.index(name): kind for name, kind in wanted.items()}
-    table = pa.Table.from_batches(csv_blocks.blocks(path, header, 1, types)).rename_columns(
-        schemas.GENRES.names
-    )
+    table = pa.Table.from_batches(csv_blocks.blocks(path, header, 1, types)).rename_columns(schemas.GENRES.names)
     parent = pc.if_else(pc.equal(table["parent_id"], 0), None, table["parent_id"])
     table = table.set_column(table.schema.get_field_index("parent_id"), "parent_id", parent)
     return schemas.conform(table.sort_by("genre_id"), schemas.GENRES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, BinaryIO
 
 from featurestore import files
 from featurestore.datasets import paths
@@ -47,12 +47,20 @@ def read_tags(audio: str, path: str) -> dict[str, list[str]] | None:
     from tinytag import TinyTag, TinyTagException
 
     try:
-        fs, place = files.resolve(paths.audio_path(audio, path))
-        with fs.open(place, "rb") as f:
+        with _opened(audio, path) as f:
             tag = TinyTag.get(paths.stem(path), file_obj=f, duration=False, image=False)
     except (OSError, TinyTagException):
         return None
     return {k: [_clean(v) for v in vs if isinstance(v, str) and _clean(v)] for k, vs in _values(tag).items()}
+
+
+def _opened(audio: str, path: str) -> BinaryIO:
+    place = paths.audio_path(audio, path)
+    if not paths.is_url(audio):
+        return open(place, "rb")  # fsspec would read a name with `::` in it as a chain of URLs
+    fs, key = files.resolve(place)
+    opened: BinaryIO = fs.open(key, "rb")
+    return opened
 
 
 def _values(tag: Any) -> dict[str, list[Any]]:

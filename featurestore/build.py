@@ -18,7 +18,7 @@ from featurestore import compact, datasets, files, gc, golden, lock, present, re
 from featurestore.datasets import Collection
 from featurestore.errors import MissingStore, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import Snapshot, Store
 from featurestore.task import Item, Result, Task
 
 EXCERPTS_PER_BATCH = 24
@@ -102,14 +102,16 @@ def build(
     with lock.hold(fs, root, f"build of {dataset}") as held:
         store = Store.open_or_create(store_url, settle_spec(_existing(store_url), spec, dataset))
         gc.remove_leftovers(store)
-        warnings = _catalog(store, collection)
-        plan = resume.plan(store, collection, **options)  # type: ignore[arg-type]
+        seen = store.snapshot()  # once: it opens every batch
+        warnings = _catalog(store, collection, seen)
+        plan = resume.plan(store, collection, seen, **options)  # type: ignore[arg-type]
         counts = _measure(store, plan.items, held, carrier, timeout_s, force) if plan.items else Result()
         if plan.items:
             warnings += _finish(store, held)
-        elif len(store.batches()) > compact.AUTO_BATCHES:  # an earlier build was killed before it merged or cleaned up
+            seen = store.snapshot()
+        elif compact.is_untidy(store, seen):
             warnings += compact.tidy(store, held)
-        return _report(store_url, collection, plan, started, counts, _failures(store, collection), warnings)
+        return _report(store_url, collection, plan, started, counts, _failures(store, collection, seen), warnings)
 
 
 def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, dataset: str) -> Spec:
@@ -187,10 +189,10 @@ def _existing(url: str) -> Store | None:
         return None
 
 
-def _catalog(store: Store, collection: Collection) -> tuple[str, ...]:
+def _catalog(store: Store, collection: Collection, seen: Snapshot) -> tuple[str, ...]:
     from featurestore import catalog
 
-    return tuple(catalog.update(store, collection).warnings)
+    return tuple(catalog.update(store, collection, seen).warnings)
 
 
 def _measure(
@@ -239,9 +241,9 @@ def _finish(store: Store, held: lock.Lock) -> tuple[str, ...]:
     return compact.tidy(store, held)
 
 
-def _failures(store: Store, collection: Collection) -> dict[str, int]:
+def _failures(store: Store, collection: Collection, seen: Snapshot) -> dict[str, int]:
     """{kind: tracks} of the current failures among the collection's tracks."""
-    rows = store.read_current("failures", ["track_id", "kind"])
+    rows = store.read_current("failures", ["track_id", "kind"], seen)
     mine = rows.filter(pc.is_in(rows["track_id"], collection.tracks["track_id"].combine_chunks()))
     return dict(sorted(collections.Counter(mine["kind"].to_pylist()).items()))
 

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from featurestore import feature_sets, schemas, splits
 from featurestore.datasets import Collection, paths
+from featurestore.errors import MissingInput
 from featurestore.feature_sets import ImportReport
 from featurestore.splits import SplitReport
-from featurestore.store import Store
+from featurestore.store import Snapshot, Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,11 @@ class CatalogReport:
     warnings: tuple[str, ...]
 
 
-def update(store: Store, collection: Collection) -> CatalogReport:
+def update(store: Store, collection: Collection, snapshot: Snapshot | None = None) -> CatalogReport:
     """Merge a collection into the store's catalog: tracks, genres, datasets, splits; and FMA's published features.
 
-    A collection of labels only leaves the audio paths alone that the store already has.
+    A collection of labels only leaves the audio paths alone that the store already has. `snapshot`: of the store, by
+    a caller who has one, for taking it opens every batch.
     """
     old = store.read_catalog("tracks")
     tracks = collection.tracks if collection.audio is not None else _keep_paths(old, collection.tracks)
@@ -61,7 +63,7 @@ def update(store: Store, collection: Collection) -> CatalogReport:
     warnings = [*collection.warnings, *_moved_folder(store, collection, absent)]
     _replace(store, "genres", _merge(store.read_catalog("genres"), collection.genres, "genre_id", schemas.GENRES))
     _replace(store, "tracks", merged)
-    drawn = _draw_all(store, merged, content_hashes(store))
+    drawn = _draw_all(store, merged, content_hashes(store, snapshot))
     _write_dataset(store, collection, merged, dirty=bool(added or changed))
     known = merged["track_id"].to_numpy()
     imported = feature_sets.import_published(store, collection, known, fresh=added > 0)
@@ -89,9 +91,22 @@ def redraw_splits(store: Store, scheme: str = "artist") -> SplitReport:
     return splits.report(tracks, scheme, drawn[scheme].splits, content, drawn[scheme])
 
 
-def split_report(store: Store, scheme: str) -> SplitReport:
-    """The splits of `scheme` as the store has them."""
-    return splits.report(store.read_catalog("tracks"), scheme, read_splits(store, scheme), content_hashes(store))
+def split_report(store: Store, scheme: str, subset: str | None = None) -> SplitReport:
+    """The splits of `scheme` as the store has them; `subset` counts only its tracks (small < medium < large < full).
+
+    Raises MissingInput where the store has no such split, or no track of the subset in it.
+    """
+    found, tracks = read_splits(store, scheme), store.read_catalog("tracks")
+    if not found:
+        raise MissingInput(f"store {store.url} has no splits of scheme {scheme!r}", splits.advice(scheme))
+    if subset is not None:
+        within = schemas.SUBSETS[: schemas.SUBSETS.index(subset) + 1]
+        tracks = tracks.filter(pc.is_in(tracks["subset"], pa.array(within)))
+    if not len(tracks):
+        raise MissingInput(
+            f"store {store.url} has no track of the subset {subset!r}", "Only FMA has subsets; leave --subset out."
+        )
+    return splits.report(tracks, scheme, found, content_hashes(store))
 
 
 def read_splits(store: Store, scheme: str) -> dict[int, str]:
@@ -101,9 +116,9 @@ def read_splits(store: Store, scheme: str) -> dict[int, str]:
     return dict(zip(rows["track_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
 
 
-def content_hashes(store: Store) -> dict[int, str]:
+def content_hashes(store: Store, snapshot: Snapshot | None = None) -> dict[int, str]:
     """{track_id: content hash of its audio file} of every measured track."""
-    rows = store.read_current("excerpts", ["track_id", "source_hash"])
+    rows = store.read_current("excerpts", ["track_id", "source_hash"], snapshot)
     return dict(zip(rows["track_id"].to_pylist(), rows["source_hash"].to_pylist(), strict=True))
 
 
@@ -176,11 +191,10 @@ def _moved_folder(store: Store, collection: Collection, absent: int) -> list[str
 def _write_dataset(store: Store, collection: Collection, tracks: pa.Table, dirty: bool) -> None:
     rows = {r["dataset"]: r for r in store.read_catalog("datasets").to_pylist()}
     before = rows.get(collection.name)
-    audio = paths.encode_name(collection.audio) if collection.audio else (before or {}).get("audio")
+    named = {"audio": collection.audio, "metadata": collection.metadata}
     row = {
         "dataset": collection.name,
-        "audio": audio,
-        "metadata": collection.metadata or (before or {}).get("metadata"),
+        **{k: paths.encode_name(v) if v else (before or {}).get(k) for k, v in named.items()},
         "n_tracks": pc.sum(pc.equal(tracks["dataset"], collection.name)).as_py() or 0,
         "updated_at": dt.datetime.now(dt.UTC),
     }

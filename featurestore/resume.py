@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from featurestore import datasets, files
 from featurestore.datasets import Collection
-from featurestore.store import Store
+from featurestore.store import Snapshot, Store
 from featurestore.task import MISSING, Item
 
 TOUCHED = "touched.parquet"
@@ -44,13 +44,19 @@ class _Known:
 
 
 def plan(
-    store: Store | None, collection: Collection, *, force: bool = False, retry: bool = False, limit: int | None = None
+    store: Store | None,
+    collection: Collection,
+    snapshot: Snapshot | None = None,
+    *,
+    force: bool = False,
+    retry: bool = False,
+    limit: int | None = None,
 ) -> Plan:
-    """Compare the collection's files with the store (None: there is none yet).
+    """Compare the collection's files with the store (None: there is none yet), as `snapshot` shows it (None: now).
 
     force measures everything again, retry the known failures too; limit keeps the first tracks of what is to do.
     """
-    known = _known(store) if store and not force else {}
+    known = _known(store, snapshot or store.snapshot()) if store and not force else {}
     items, done, failed = [], 0, 0
     found = _files(collection)
     for item in found:
@@ -90,8 +96,7 @@ def current_since(store: Store) -> str:
     return str(store.manifest.get("values_since", ""))
 
 
-def _known(store: Store) -> dict[int, _Known]:
-    snapshot = store.snapshot()
+def _known(store: Store, snapshot: Snapshot) -> dict[int, _Known]:
     touched = {t: (h, m) for t, h, m in zip(*read_touched(store).to_pydict().values(), strict=True)}
     since, fingerprint = current_since(store), store.spec.fingerprint
     known = {}

@@ -29,6 +29,8 @@ from featurestore.task import Result, Task
 ATTEMPTS = 2  # a process may be killed by accident; the same file twice is no accident
 START_S = 600.0  # imports, and kernels compiled for the first time on this machine
 _PINNED = ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM", "NUMEXPR")
+# Dask's nanny sets it: every array would be given back to the system and faulted in again, a fifth of a worker's time
+_UNWANTED = "MALLOC_TRIM_THRESHOLD_"
 
 
 class _Died(Exception):
@@ -132,13 +134,14 @@ class _Worker:
         path = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), package_root) if p)
         # one thread each: there is one process per job already
         threads = {f"{name}_NUM_THREADS": "1" for name in _PINNED}
+        inherited = {name: value for name, value in os.environ.items() if name != _UNWANTED}
         self._stderr = tempfile.TemporaryFile(prefix="worker-")  # noqa: SIM115 - closed in end()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "featurestore.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, **threads, "PYTHONPATH": path},
+            env={**inherited, **threads, "PYTHONPATH": path},
             pass_fds=() if lock_fd is None else (lock_fd,),
         )
         self._buffer = b""

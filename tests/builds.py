@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,18 @@ SPEC = Spec(
 )
 VOLATILE = {"batch", "extracted_at", "failed_at", "source_mtime_ns", "updated_at", "audio"}
 SUFFIXES = ("wav", "flac", "ogg", "mp3")
+
+# every file takes a worker a while, so that a build can be met half-way
+SLOW = """
+import sys, time
+if "featurestore.worker" in " ".join(sys.orig_argv):
+    import featurestore.decode as decoding
+    real = decoding.decode
+    def decode(source, spec):
+        time.sleep(0.15)
+        return real(source, spec)
+    decoding.decode = decode
+"""
 
 # run by every worker before anything else: faults at the file whose name says so, as real decoders have them
 SABOTAGE = """
@@ -125,6 +138,14 @@ def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def wait_until(condition: Callable[[], object]) -> bool:
+    """Wait for something to be so; whether it was within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
 
 
 def content(store: Path | str) -> dict[str, pa.Table]:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore import golden
+from featurestore import compact, gc, golden
 from featurestore.__main__ import main
 from featurestore.build import BATCH_BYTES, settle_spec, tracks_per_batch
 from featurestore.errors import SpecMismatch, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import Snapshot, Store
 from tests.builds import SPEC, content, differing, render_clip, render_clips, run_build
 
 
@@ -79,6 +79,32 @@ def test_a_finished_store_has_nothing_to_do(copies: tuple[Path, Path]) -> None:
     audio, store = copies
     report = run_build(store, audio)
     assert (report.todo, report.already, report.tracks) == (0, 6, 6)
+
+
+def test_a_build_with_nothing_to_do_opens_the_batches_once(
+    copies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, real = [], Store.snapshot
+
+    def snapshot(store: Store) -> Snapshot:
+        taken.append(store.url)
+        return real(store)
+
+    monkeypatch.setattr(Store, "snapshot", snapshot)
+    run_build(copies[1], copies[0])
+    assert len(taken) == 1
+
+
+def test_a_build_with_nothing_to_do_removes_what_was_replaced_an_hour_ago(
+    copies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio, url = copies
+    compact.compact(str(url))
+    run_build(url, audio)
+    assert len(Store.open(str(url)).batches()) == 4, "readers may still want the three"
+    monkeypatch.setattr(gc, "GRACE_S", 0.0)
+    assert run_build(url, audio).todo == 0
+    assert len(Store.open(str(url)).batches()) == 1
 
 
 def test_a_touched_file_is_hashed_and_not_decoded(copies: tuple[Path, Path]) -> None:
@@ -175,20 +201,25 @@ def test_limit_leaves_the_rest_for_later(audio: Path, tmp_path: Path) -> None:
     assert run_build(tmp_path / "store", audio).decoded == 4
 
 
-def test_workers_use_one_thread_each(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_use_one_thread_each_and_keep_their_memory(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also below a Dask worker, whose nanny has every array given back to the system."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import atexit, sys, threadpoolctl\n"
+        "import os, sys, threadpoolctl\n"
         "if 'featurestore.worker' in ' '.join(sys.orig_argv):\n"
         "    import featurestore.decode as d\n"
         "    real = d.decode\n"
         "    def decode(source, spec):\n"
         "        import numba, numpy\n"
         "        n = [p['num_threads'] for p in threadpoolctl.threadpool_info()] + [numba.get_num_threads()]\n"
-        f"        open({str(tmp_path / 'threads')!r}, 'a').write(str(max(n)) + '\\n')\n"
+        "        found = str(max(n)) + os.environ.get('MALLOC_TRIM_THRESHOLD_', '')\n"
+        f"        open({str(tmp_path / 'threads')!r}, 'a').write(found + '\\n')\n"
         "        return real(source, spec)\n"
         "    d.decode = decode\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     run_build(tmp_path / "store", audio)
     assert set((tmp_path / "threads").read_text().split()) == {"1"}
 

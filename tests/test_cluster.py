@@ -24,22 +24,10 @@ from featurestore.datasets import load
 from featurestore.errors import FeatureStoreError, SpecMismatch, UsageError
 from featurestore.store import Store
 from featurestore.task import Result, Task
-from tests.builds import ROOT, SPEC, content, differing, render_clips, run_build
+from tests.builds import ROOT, SLOW, SPEC, content, differing, render_clips, run_build
 
 pytest.importorskip("distributed")
 from featurestore import cluster
-
-# every file takes this process a while, so that a build can be met half-way
-SLOW = """
-import sys, time
-if "featurestore.worker" in " ".join(sys.orig_argv):
-    import featurestore.decode as decoding
-    real = decoding.decode
-    def decode(source, spec):
-        time.sleep(0.15)
-        return real(source, spec)
-    decoding.decode = decode
-"""
 
 
 @dataclasses.dataclass

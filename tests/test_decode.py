@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import shutil
-import stat
-import sys
 from pathlib import Path
 
 import librosa
@@ -304,102 +301,6 @@ def test_samples_that_are_not_finite(tmp_path: Path, value: float) -> None:
     error = failure(tmp_path / "a.wav")
     assert (error.stage, error.kind) == ("decode", "non_finite")
     assert "0.500 s" in error.message
-
-
-# --- the fallback -------------------------------------------------------------------------------------------------
-
-STAND_IN = """#!{python}
-# stands in for ffmpeg: "decodes" a file that holds the letters FAKE and a WAV
-import io, sys, time
-import numpy as np, soundfile
-args = sys.argv[1:]
-if args == ["-version"]:
-    print("ffmpeg version 7.7 Copyright"); sys.exit()
-data = open(args[args.index("-i") + 1].removeprefix("file:"), "rb").read()
-if not data.startswith(b"FAKE"):
-    sys.stderr.write("Invalid data found when processing input\\n"); sys.exit(1)
-if data[4:] == b"video":
-    sys.stderr.write("Stream map '0:a:0' matches no streams.\\n"); sys.exit(1)
-if data[4:] == b"hang":
-    time.sleep(60)
-x, rate = soundfile.read(io.BytesIO(data[4:]), dtype="float32", always_2d=True)
-sys.stderr.write("  Duration: 00:00:%05.2f, start: 0\\n" % (len(x) / rate))
-first = int(args[args.index("-af") + 1].removeprefix("atrim=start_sample=")) if "-af" in args else 0
-sys.stdout.buffer.write(b".snd" + np.array([28, 2**32 - 1, 6, rate, x.shape[1]], ">u4").tobytes() + bytes(4))
-try:
-    sys.stdout.buffer.write(x[first:].astype(">f4").tobytes())
-    sys.stdout.flush()
-except BrokenPipeError:
-    sys.stderr.close()
-"""
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    binary = tmp_path / "ffmpeg"
-    binary.write_text(STAND_IN.format(python=sys.executable))
-    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(ffmpeg, "find", lambda: str(binary))
-    return str(binary)
-
-
-def fake(path: Path, x: np.ndarray, rate: int = RATE) -> Path:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, x, rate, format="WAV", subtype="FLOAT")
-    path.write_bytes(b"FAKE" + buffer.getvalue())
-    return path
-
-
-@pytest.mark.usefixtures("stand_in")
-def test_what_libsndfile_refuses_goes_to_the_fallback(tmp_path: Path) -> None:
-    x = noise(3.0, 2)
-    path = fake(tmp_path / "a.m4a", x)
-    spec = Spec(sample_rate=RATE, excerpt_seconds=1.0, excerpts=2)
-    found = decode(path, spec)
-    assert [e.start_s for e in found] == [0.25, 1.75]
-    for e in found:
-        first = round(e.start_s * RATE)
-        np.testing.assert_array_equal(e.y, x[first : first + RATE].mean(axis=1))
-        assert (e.decoder, e.decoder_version, e.channels) == ("ffmpeg", "7.7", 2)
-    (again, _) = decode(io.BytesIO(path.read_bytes()), spec)
-    np.testing.assert_array_equal(again.y, found[0].y)
-
-
-@pytest.mark.usefixtures("stand_in")
-def test_the_fallback_refuses_too(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp3"
-    path.write_bytes(b"text " * 100)
-    error = failure(path)
-    assert (error.stage, error.kind) == ("open", "not_audio")
-    assert "Invalid data" in error.message
-    path.write_bytes(b"FAKEvideo")
-    assert failure(path).kind == "no_audio"
-
-
-@pytest.mark.usefixtures("stand_in")
-def test_a_fallback_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "TIMEOUT_S", 1.0)
-    path = tmp_path / "a.m4a"
-    path.write_bytes(b"FAKEhang")
-    error = failure(path)
-    assert (error.stage, error.kind) == ("decode", "timeout")
-
-
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on this machine")
-def test_a_real_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-
-    monkeypatch.setattr(ffmpeg, "find", lambda: shutil.which("ffmpeg"))
-    x = noise(3.0, rate=44100)[:, 0] * np.linspace(0, 1, 3 * 44100, dtype=np.float32)
-    soundfile.write(tmp_path / "a.wav", x, 44100, subtype="PCM_16")
-    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "alac", tmp_path / "a.m4a"]
-    subprocess.run(command, check=True)
-    spec = Spec(sample_rate=44100, excerpt_seconds=0.5, excerpts=3)
-    lossless = decode(tmp_path / "a.m4a", spec)
-    assert {e.decoder for e in lossless} == {"ffmpeg"}
-    for a, b in zip(lossless, decode(tmp_path / "a.wav", spec), strict=True):
-        assert a.start_s == b.start_s
-        np.testing.assert_allclose(a.y, b.y, atol=1e-6)
 
 
 def test_real_clips(shared_data: Path) -> None:

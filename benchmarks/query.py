@@ -1,9 +1,10 @@
 """What SQL, `matrix()` and `iter_mels` cost, against the plain way to do the same, in one run.
 
-The features of two stores (8,000 and 106,574 tracks x 518) lie in Parquet files of 3,000 rows, and the same values in
-a CSV file in FMA's layout; the last table says what more and smaller files cost. Baselines: pandas reading that CSV and
-grouping; pyarrow reading the same columns; pyarrow reading and casting the same mel column; vectors computed anew for
-each question.
+The features of two stores (8,000 and 106,574 tracks x 518) lie in Parquet files of 3,000 rows and gathered in one, as a
+build leaves them, and the same values in a CSV file in FMA's layout; "index" is the same store after `python -m
+warehouse index`; the last table says what more and smaller files cost where nothing is gathered. Baselines: pandas
+reading that CSV and grouping; pyarrow reading the same columns; pyarrow reading and casting the same mel column;
+vectors computed anew for each question.
 
 Everything is fabricated, checked to give the same answer on both sides, and kept in a temporary folder (--folder) for
 the next run. Files are in the page cache on both sides.
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import common
 from benchmarks.import_features import write_table
-from featurestore import arrays, registry, schemas
+from featurestore import arrays, gathered, registry, schemas
 from featurestore.spec import Spec
 from featurestore.store import Store
 
@@ -59,8 +60,8 @@ def values_of(tracks: int) -> dict[str, np.ndarray]:
     return {c.name: template[rows, i] for i, c in enumerate(columns)}
 
 
-def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS) -> Store:
-    """A store with the features of `tracks` tracks in files of `file_rows` rows, and no arrays."""
+def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: bool = True) -> Store:
+    """A store of the features of `tracks` tracks in files of `file_rows` rows; copies: gathered as by a build."""
     if (path / "ready").exists():
         return Store.open(str(path))
     store = Store.create(str(path), SPEC)
@@ -74,7 +75,18 @@ def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS) -> Store:
         columns = key | {name: x[part] for name, x in values.items()}
         features = pa.table([pa.array(columns[n]) for n in schema.names], schema=schema)
         write_batch(store, f"000001-{number:05d}", ids[part], features=features)
+    if copies:
+        gathered.write(store, store.snapshot())
     (path / "ready").touch()
+    return store
+
+
+def make_indexed_store(path: Path, tracks: int) -> Store:
+    """The same with an index."""
+    from warehouse import index
+
+    store = make_store(path, tracks)
+    index.make(store)
     return store
 
 
@@ -165,46 +177,54 @@ def with_pandas(table: Path, labels: Path) -> Any:
     return features[list(FEATURES)].groupby(genre).agg(["mean", "std"])
 
 
-def compare_with_pandas(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
-    """One row: pandas against the first query of a fresh connection."""
-    import warehouse
-
+def compare_with_pandas(folder: Path, tracks: int, repeats: int) -> Iterable[dict[str, Any]]:
+    """Two rows: pandas against the first query of a fresh connection, to the views and to an index."""
     table, labels = folder / f"features-{tracks}.csv", folder / f"genre-{tracks}.csv"
     if not table.exists():
         write_table(table, tracks)
     ids = np.arange(2, tracks + 2)
     labels.write_text("track_id,genre\n" + "".join(f"{i},{g}\n" for i, g in zip(ids, genre_of(ids), strict=True)))
-    store = make_store(folder / f"store-{tracks}", tracks)
-    sql = grouping_sql()
-    times: dict[str, list[float]] = {"pandas": [], "connect": [], "first": [], "again": []}
+    stores = {
+        "views over Parquet": make_store(folder / f"store-{tracks}", tracks),
+        "index": make_indexed_store(folder / f"store-{tracks}-indexed", tracks),
+    }
+    pandas: list[float] = []
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in stores}
     for _ in range(repeats):
         started = time.perf_counter()
-        expected = with_pandas(table, labels)
-        read = time.perf_counter()
-        connection = warehouse.connect(store)
-        connected = time.perf_counter()
-        answer = connection.execute(sql).fetchall()
-        first = time.perf_counter()
-        connection.execute(sql).fetchall()
-        again = time.perf_counter()
-        connection.close()
-        for name, seconds in zip(
-            times, (read - started, connected - read, first - connected, again - first), strict=True
-        ):
+        expected = with_pandas(table, labels).to_numpy()
+        pandas.append(time.perf_counter() - started)
+        for name, store in stores.items():
+            seconds, answer = ask_afresh(store)
             times[name].append(seconds)
-        same = np.array([row[1:] for row in answer], float)
-        np.testing.assert_allclose(same, expected.to_numpy(), rtol=1e-4, atol=1e-3)
-    s = {name: statistics.median(t) for name, t in times.items()}
-    return {
-        "tracks": tracks,
-        "csv_mb": table.stat().st_size / 1e6,
-        "pandas_s": s["pandas"],
-        "connect_ms": 1e3 * s["connect"],
-        "first_query_ms": 1e3 * s["first"],
-        "second_query_ms": 1e3 * s["again"],
-        "speedup_of_first_query": s["pandas"] / s["first"],
-        "speedup_with_connect": s["pandas"] / (s["connect"] + s["first"]),
-    }
+            np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-3)
+    for name, rounds in times.items():
+        s = {what: statistics.median(r[what] for r in rounds) for what in rounds[0]}
+        baseline = statistics.median(pandas)
+        yield {
+            "tracks": tracks,
+            "tables": name,
+            "csv_mb": table.stat().st_size / 1e6,
+            "pandas_ms": 1e3 * baseline,
+            **{f"{what}_ms": 1e3 * seconds for what, seconds in s.items()},
+            "speedup_of_first_query": baseline / s["first_query"],
+            "speedup_with_connect": baseline / (s["connect"] + s["first_query"]),
+        }
+
+
+def ask_afresh(store: Store) -> tuple[dict[str, float], np.ndarray]:
+    """Seconds of connecting, of the first query and of the same again; and the answer without the genres."""
+    import warehouse
+
+    started = time.perf_counter()
+    with warehouse.connect(store) as connection:
+        connected = time.perf_counter()
+        answer = connection.execute(grouping_sql()).fetchall()
+        first = time.perf_counter()
+        connection.execute(grouping_sql()).fetchall()
+        again = time.perf_counter()
+    seconds = {"connect": connected - started, "first_query": first - connected, "second_query": again - first}
+    return seconds, np.array([row[1:] for row in answer], float)
 
 
 # ---------------------------------------------------------------- arrays, each in a process of its own
@@ -314,21 +334,28 @@ def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
         f"WITH v AS ({anew}) SELECT o.track_id FROM v AS o, (FROM v WHERE track_id = 7) AS a WHERE o.track_id <> 7"
         " ORDER BY array_distance(o.vector, a.vector), o.track_id LIMIT 10"
     )
-    with warehouse.connect(store) as connection:
+    question = "FROM similar_tracks(7, 10)"
+    indexed = make_indexed_store(folder / f"store-{tracks}-indexed", tracks)
+    with warehouse.connect(store) as connection, warehouse.connect(indexed) as with_index:
         started = time.perf_counter()
-        connection.execute("FROM similar_tracks(7, 10)").fetchall()
-        first = time.perf_counter() - started
+        expected = connection.execute(question).fetchall()
+        first = time.perf_counter()
+        assert with_index.execute(question).fetchall() == expected
+        first_with_index = time.perf_counter()
         s = common.interleaved(
             {
-                "macro": lambda: connection.execute("FROM similar_tracks(7, 10)").fetchall(),
+                "macro": lambda: connection.execute(question).fetchall(),
+                "index": lambda: with_index.execute(question).fetchall(),
                 "columns": lambda: connection.execute(plain).fetchall(),
             },
             repeats,
         )
     return {
         "tracks": tracks,
-        "first_ms": 1e3 * first,
+        "first_ms": 1e3 * (first - started),
         "warm_ms": 1e3 * s["macro"],
+        "first_with_index_ms": 1e3 * (first_with_index - first),
+        "warm_with_index_ms": 1e3 * s["index"],
         "from_columns_ms": 1e3 * s["columns"],
         "speedup": s["columns"] / s["macro"],
     }
@@ -347,12 +374,13 @@ def mel_bytes_of_a_features_query(store: Store) -> int:
 
 
 def files_cost(folder: Path, repeats: int) -> Iterable[dict[str, Any]]:
-    """The grouping query by the number of files: what `compact` is for."""
+    """The grouping query by the number of files, nothing gathered: what a copy in one file and `compact` are for."""
     import warehouse
 
     small, large = SIZES
-    for tracks, rows in ((small, 64), (small, 400), (small, FILE_ROWS), (small, small), (large, FAT_ROWS)):
-        store = make_store(folder / f"store-{tracks}-files-of-{rows}", tracks, rows)
+    sizes = ((small, 64), (small, 400), (small, FILE_ROWS), (small, small), (large, FILE_ROWS), (large, FAT_ROWS))
+    for tracks, rows in sizes:
+        store = make_store(folder / f"store-{tracks}-files-of-{rows}", tracks, rows, copies=False)
         with warehouse.connect(store) as connection:
             ask = functools.partial(connection.execute, grouping_sql())
             s = common.interleaved({"query": lambda ask=ask: ask().fetchall()}, repeats)["query"]  # type: ignore[misc]
@@ -377,7 +405,7 @@ def main(argv: list[str] | None = None) -> int:
     mels = make_mel_store(mel_store, args.mels)
     tables = {
         "mean and deviation of 20 features by genre": [
-            compare_with_pandas(folder, n, args.repeats) for n in args.tracks
+            row for n in args.tracks for row in compare_with_pandas(folder, n, args.repeats)
         ],
         "matrix()": [in_child("matrix", folder / f"store-{n}", args.repeats) for n in args.tracks],
         "iter_mels": [in_child("mels", mel_store, min(3, args.repeats))],

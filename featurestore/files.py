@@ -7,6 +7,7 @@ with zeros. One flipped bit anywhere, the digest included, breaks it; no side fi
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import io
 import os
@@ -72,6 +73,12 @@ def stems(fs: Any, folder: str, suffix: str) -> list[str]:
     return [n.removesuffix(suffix) for n in names(fs, folder) if n.endswith(suffix) and not n.startswith(".")]
 
 
+def modified(fs: Any, path: str) -> dt.datetime:
+    """When the file was written, with its time zone."""
+    when: dt.datetime = fs.modified(path)
+    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+
+
 def remove(fs: Any, path: str) -> None:
     """Delete a file; one that is not there is fine. Raises FeatureStoreError where that is not allowed."""
     try:
@@ -84,15 +91,15 @@ def remove(fs: Any, path: str) -> None:
         ) from None
 
 
-def write_bytes(fs: Any, path: str, data: bytes | bytearray | memoryview | pa.Buffer) -> None:
-    """Put `data` at `path` so that no reader ever sees part of it, also after a power cut.
+def write_bytes(fs: Any, path: str, data: bytes | bytearray | memoryview | pa.Buffer | list[bytes]) -> None:
+    """Put `data` (a list: its parts in a row) at `path` so that no reader ever sees part of it, also after a power cut.
 
     A local file is written under a temporary name, synced and renamed. Object stores put whole objects. Raises
     FeatureStoreError where the place cannot be written; what was there before stays.
     """
     try:
         if not is_local(fs):
-            fs.pipe_file(path, bytes(data))
+            fs.pipe_file(path, b"".join(data) if isinstance(data, list) else bytes(data))
             return
         _write_local(path, data)
     except Exception as error:
@@ -104,13 +111,13 @@ def write_bytes(fs: Any, path: str, data: bytes | bytearray | memoryview | pa.Bu
         ) from None
 
 
-def _write_local(path: str, data: bytes | bytearray | memoryview | pa.Buffer) -> None:
+def _write_local(path: str, data: bytes | bytearray | memoryview | pa.Buffer | list[bytes]) -> None:
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         with open(temporary, "wb") as f:
-            f.write(data)
+            f.writelines(data if isinstance(data, list) else [data])
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
@@ -204,12 +211,7 @@ def parquet_stream(
                 writer.add_key_value_metadata({**(metadata or {}), SEAL: _UNSEALED.decode()})
             out.seal = sink.digest.hexdigest()
             _seal_footer(f, out.seal)
-            f.flush()
-            os.fsync(f.fileno())
-        if local:
-            os.replace(temporary, path)
-        else:
-            fs.put_file(temporary, path)
+        publish(fs, temporary, path)
     except OSError as error:
         raise FeatureStoreError(
             f"{path}: cannot be written ({error.strerror or error})",
@@ -218,6 +220,16 @@ def parquet_stream(
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def publish(fs: Any, temporary: str, path: str) -> None:
+    """Put the complete local file `temporary` at `path`, whole, also after a power cut. Raises OSError."""
+    if not is_local(fs):
+        fs.put_file(temporary, path)
+        return
+    with open(temporary, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
 
 
 class SealedWriter:

@@ -1,6 +1,6 @@
-"""Remove what no reader can see: files that a crash left behind, and batches that newer ones replaced.
+"""Remove what no reader can see: files that a crash left behind, and what newer batches and copies replaced.
 
-A replaced batch is kept for a grace period, because a reader that took its snapshot before still reads it.
+What was replaced is kept for a grace period, because a reader that took its snapshot before still reads it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
-from featurestore import files, lock
-from featurestore.store import Store
+from featurestore import files, gathered, lock
+from featurestore.store import Snapshot, Store
 
 GRACE_S = 3600.0
 
@@ -17,10 +17,12 @@ GRACE_S = 3600.0
 @dataclasses.dataclass(frozen=True)
 class GcReport:
     """leftovers: files of batches that were never committed; batches: replaced batches that were removed;
-    waiting: replaced batches within the grace period; bytes: freed."""
+    copies: replaced files of gathered features that were removed; waiting: replaced batches within the grace period;
+    bytes: freed."""
 
     leftovers: int
     batches: int
+    copies: int
     waiting: int
     bytes: int
 
@@ -33,14 +35,14 @@ def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False) -> Gc
     store = Store.open(store_url)
     with lock.hold(store.fs, store.root, "gc"):
         paths = store.leftovers()
-        ready = retired_since(store, grace_s)
-        freed = sum(int(store.fs.size(p)) for p in paths) + _bytes(store, ready)
-        waiting = len(store.snapshot().retired) - len(ready)
+        snapshot = store.snapshot()
+        ready = retired_since(store, snapshot, grace_s)
+        copies = gathered.stale(store, snapshot, grace_s)
+        freed = sum(int(store.fs.size(p)) for p in [*paths, *map(store.path, copies)]) + _bytes(store, ready)
         if not dry_run:
             remove_leftovers(store)
-            for batch in ready:
-                store.remove_batch(batch)
-        return GcReport(len(paths), len(ready), waiting, freed)
+            remove_replaced(store, snapshot, grace_s)
+        return GcReport(len(paths), len(ready), len(copies), len(snapshot.retired) - len(ready), freed)
 
 
 def remove_leftovers(store: Store) -> None:
@@ -49,15 +51,16 @@ def remove_leftovers(store: Store) -> None:
         files.remove(store.fs, path)
 
 
-def remove_retired(store: Store, grace_s: float) -> None:
-    """Remove batches that were replaced longer than `grace_s` ago. The caller holds the lock."""
-    for batch in retired_since(store, grace_s):
+def remove_replaced(store: Store, snapshot: Snapshot, grace_s: float) -> None:
+    """Remove batches and gathered features that were replaced longer than `grace_s` ago. The caller holds the lock."""
+    for path in gathered.stale(store, snapshot, grace_s):
+        files.remove(store.fs, store.path(path))
+    for batch in retired_since(store, snapshot, grace_s):
         store.remove_batch(batch)
 
 
-def retired_since(store: Store, grace_s: float) -> list[str]:
+def retired_since(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]:
     """Batches with nothing left to show, whose every replacement was committed at least `grace_s` seconds ago."""
-    snapshot = store.snapshot()
     if not snapshot.retired:
         return []
     owner: dict[int, str] = {}
@@ -69,15 +72,10 @@ def retired_since(store: Store, grace_s: float) -> list[str]:
     for batch in snapshot.retired:
         replacements = {owner[t] for t in store.track_ids(batch).tolist() if t in owner}
         for name in replacements - committed.keys():
-            committed[name] = _modified(store, name)
+            committed[name] = files.modified(store.fs, store.batch_path("excerpts", name))
         if all(committed[name] <= limit for name in replacements):
             ready.append(batch)
     return ready
-
-
-def _modified(store: Store, batch: str) -> dt.datetime:
-    when = store.fs.modified(store.batch_path("excerpts", batch))
-    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
 def _bytes(store: Store, batches: list[str]) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import files, resume, schemas
-from featurestore.store import OWN_SET, Snapshot, Store
+from featurestore.store import GATHERED, INDEX, OWN_SET, Snapshot, Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Status:
 
     tracks, measured    tracks in the catalog; of these, tracks with excerpts
     excerpts, hours     measured excerpts, and their length together in hours
-    rows, bytes         {table: current rows}, {table: bytes on disk}, measured tables and catalog
+    rows, bytes         {table: current rows}, {table: bytes on disk}: measured tables, copies of features, catalog
     failures            {kind: tracks}
     feature_sets        {set: rows}; `librosa` is the measured one
     splits              {scheme: {split: tracks}}
@@ -102,7 +102,7 @@ def _length(store: Store, name: str) -> int:
 
 
 def _bytes(store: Store) -> dict[str, int]:
-    folders = (*schemas.MEASURED[::-1], "catalog")
+    folders = (*schemas.MEASURED[::-1], GATHERED, INDEX, "catalog")
     return {name: sum(files.sizes(store.fs, store.path(name)).values()) for name in folders}
 
 

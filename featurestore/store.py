@@ -3,6 +3,8 @@
     store.json                     format version, spec and its fingerprint, golden values; sealed
     catalog/<name>.parquet         tracks, genres, splits, datasets, features_<set>; each rewritten whole
     <table>/<batch>.parquet        features, mel, wave, failures, excerpts; append-only
+    gathered/features-*.parquet    a copy of one snapshot's features in one file (see `gathered`); may be deleted
+    index/*.duckdb                 the same and the tracks, for SQL (see `warehouse.index`); may be deleted
 
 Commit rule: a batch exists if and only if its `excerpts` file does. It is written last; every other file of the batch
 is complete by then. Readers list `excerpts/` first and read only the batches they found there.
@@ -36,6 +38,8 @@ from featurestore.spec import Spec
 
 DEFAULT_STORE = "data/store"
 MANIFEST = "store.json"
+GATHERED = "gathered"
+INDEX = "index"
 SET_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 OWN_SET = "librosa"  # the name of the measured feature set, beside imported ones
 RESERVED_SETS = (OWN_SET, "long")  # `features_long` is a view of the warehouse
@@ -51,11 +55,13 @@ class Snapshot:
     batches      names, oldest first; a batch with nothing left to show is not among them
     superseded   (track_id int64, batch string): rows of that track in that batch are not to be shown
     retired      names of the committed batches with nothing left to show, which `gc` removes after a while
+    fingerprint  of the rows that are shown, over the seals of their batches: the same rows and files, the same text
     """
 
     batches: tuple[str, ...]
     superseded: pa.Table
     retired: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +196,9 @@ class Store:
         """Paths of files that no committed batch owns: what a crash left behind. Under the lock only."""
         known = {f"{b}.parquet" for b in self.batches()}
         found = []
-        for folder in (*schemas.MEASURED, "catalog", ""):
+        for folder in (*schemas.MEASURED, GATHERED, INDEX, "catalog", ""):
             for name in files.names(self.fs, self.path(folder) if folder else self.root):
-                temporary = name.startswith(".") and name.endswith(files.TEMPORARY)
+                temporary = name.startswith(".") and files.TEMPORARY in name
                 if temporary or (folder in schemas.MEASURED and name not in known):
                     found.append(self.path(folder, name) if folder else self.path(name))
         return found
@@ -203,18 +209,23 @@ class Store:
             batches = self.batches()
             try:
                 with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-                    keys = list(pool.map(self.track_ids, batches))
+                    looks = list(pool.map(self._look, batches))
                 break
             except StoreDamaged as error:
                 # a batch that vanished was removed by gc: look again, its rows are in a newer one
                 if not isinstance(error.__cause__, FileNotFoundError) or attempt == _SNAPSHOT_TRIES - 1:
                     raise
-        return _supersede(batches, keys)
+        return _supersede(batches, [ids for ids, _ in looks], [seal for _, seal in looks])
 
     def track_ids(self, batch: str) -> np.ndarray:
         """int64 (n,) of the tracks that a batch speaks of, measured or failed, each once."""
-        parts = [self.read_batch(t, batch, ["track_id"])["track_id"].to_numpy() for t in ("excerpts", "failures")]
-        return np.unique(np.concatenate(parts))
+        return self._look(batch)[0]
+
+    def _look(self, batch: str) -> tuple[np.ndarray, bytes]:
+        """A batch's tracks, and the seal of its `excerpts`, which holds the seals of its other files."""
+        tables = [self.read_batch(t, batch, ["track_id"]) for t in ("excerpts", "failures")]
+        ids = np.unique(np.concatenate([t["track_id"].to_numpy() for t in tables]))
+        return ids, (tables[0].schema.metadata or {}).get(files.SEAL.encode(), b"")
 
     def read_current(
         self, table: str, columns: Sequence[str] | None = None, snapshot: Snapshot | None = None
@@ -264,7 +275,7 @@ class Store:
                 "Add one with `python -m featurestore import-features --set NAME TABLE`.",
             ) from None
         except (OSError, pa.ArrowException) as error:
-            raise StoreDamaged(f"{path}: {error}", "Run `python -m featurestore catalog` again.") from None
+            raise StoreDamaged(f"{path}: {error}", _repair_catalog(name)) from None
 
     def write_catalog(self, name: str, table: pa.Table) -> None:
         """Replace a catalog table, atomically. Raises ValueError on a broken schema, UsageError on a bad set name."""
@@ -288,6 +299,12 @@ class Store:
     def filesystem(self) -> Any:
         """The store's files as a pyarrow filesystem (for pyarrow.dataset)."""
         return pafs.PyFileSystem(pafs.FSSpecHandler(self.fs))
+
+
+def _repair_catalog(name: str) -> str:
+    if name in schemas.CATALOG:
+        return "Run `python -m featurestore verify --repair`, then build or catalog every data set of the store again."
+    return f"Run `python -m featurestore import-features --set {name.removeprefix('features_')} TABLE` again."
 
 
 def default_scheme(store: Store) -> str:
@@ -324,7 +341,7 @@ def _manifest_seal(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
-def _supersede(batches: tuple[str, ...], keys: Sequence[np.ndarray]) -> Snapshot:
+def _supersede(batches: tuple[str, ...], keys: Sequence[np.ndarray], seals: Sequence[bytes]) -> Snapshot:
     """The snapshot of `batches` (oldest first), whose tracks are `keys`."""
     ids = np.concatenate([np.empty(0, np.int64), *keys])
     owner = np.repeat(np.arange(len(batches)), [len(k) for k in keys])
@@ -338,4 +355,7 @@ def _supersede(batches: tuple[str, ...], keys: Sequence[np.ndarray]) -> Snapshot
     superseded = pa.table(
         {"track_id": pa.array(ids[shown], pa.int64()), "batch": pa.array(list(names[owner[shown]]), pa.string())}
     )
-    return Snapshot(tuple(names[alive]), superseded, tuple(names[~alive]))
+    shows = hashlib.sha256(b"".join(seal for seal, is_shown in zip(seals, alive, strict=True) if is_shown))
+    place = np.cumsum(alive) - 1  # among the batches shown: `gc` removes others
+    shows.update(np.stack([place[owner[shown]], ids[shown]]).astype("<i8").tobytes())
+    return Snapshot(tuple(names[alive]), superseded, tuple(names[~alive]), shows.hexdigest())

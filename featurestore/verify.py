@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from featurestore import arrays, checks, files, lock, present, resume, schemas
-from featurestore.errors import AudioError, MissingStore, SpecMismatch, StoreDamaged
+from featurestore import arrays, checks, files, gathered, lock, present, resume, schemas
+from featurestore.errors import AudioError, FeatureStoreError, MissingStore, SpecMismatch, StoreDamaged
 from featurestore.spec import Spec
-from featurestore.store import MANIFEST, Store
+from featurestore.store import GATHERED, INDEX, MANIFEST, Store
 
 REBUILT = ("tracks", "genres", "splits", "datasets")  # catalog tables that a build writes again
 MEL_TOLERANCE_DB = 0.2  # uint8 keeps the mel within 0.16 dB
@@ -54,7 +54,7 @@ class VerifyReport:
 
 
 def verify(store_url: str, *, sample: int = 0, repair: bool = False, jobs: int = 1) -> VerifyReport:
-    """Check a whole store; `sample` excerpts are measured again from their audio, where it is at hand.
+    """Check a whole store; `sample` tracks (none, unless asked) are measured again from their audio, if at hand.
 
     repair removes damaged batches and rewrites what can be rewritten, so that the next build redoes just that.
     Raises MissingStore, StoreBusy (repair only), StoreDamaged (`store.json` is beyond repair).
@@ -68,15 +68,20 @@ def verify(store_url: str, *, sample: int = 0, repair: bool = False, jobs: int =
             bar.advance()
     found += [d for name in store.catalog_names() for d in _check_catalog(store, name)]
     found += _check_touched(store)
+    copies = gathered.names(store)
+    found += [d for path in copies for d in _check_seal(store, path)]
+    indexes = gathered.index_names(store)
+    found += [d for path in indexes for d in _check_index(store, path)]
     if not found:
-        found += _check_agreement(store)
+        found += _check_agreement(store) + _check_gathered(store)
     notes = [f"{p}: left by a build that was stopped, or is going on; not read by anyone" for p in store.leftovers()]
     recomputed = 0
     if sample and not found:
         recomputed = _recompute(store, sample, found, notes)
     there = set(store.batches())
-    found = [d for d in found if not d.batch or d.batch in there]
-    count = 1 + len(batches) * len(schemas.MEASURED) + len(store.catalog_names())
+    gone = {*copies, *indexes} - {*gathered.names(store), *gathered.index_names(store)}
+    found = [d for d in found if (not d.batch or d.batch in there) and d.file not in gone]
+    count = 1 + len(batches) * len(schemas.MEASURED) + len(store.catalog_names()) + len(copies) + len(indexes)
     dropped = _repair(store, found) if repair and found else ()
     return VerifyReport(count, len(batches), recomputed, tuple(found), tuple(notes), dropped)
 
@@ -182,11 +187,43 @@ def _check_catalog(store: Store, name: str) -> list[Damage]:
 
 
 def _check_touched(store: Store) -> list[Damage]:
+    return _check_seal(store, resume.TOUCHED) if store.fs.exists(store.path(resume.TOUCHED)) else []
+
+
+def _check_seal(store: Store, file: str) -> list[Damage]:
     found: list[Damage] = []
-    path = store.path(resume.TOUCHED)
-    if store.fs.exists(path):
-        _read(store, path, lambda message: found.append(Damage(resume.TOUCHED, "", message)))
+    _read(store, store.path(file), lambda message: found.append(Damage(file, "", message)))
     return found
+
+
+def _check_index(store: Store, file: str) -> list[Damage]:
+    try:
+        wrong = gathered.index_damage(file, store.fs.cat_file(store.path(file)))
+    except (FileNotFoundError, OSError) as error:
+        wrong = f"cannot be read ({error})"
+    return [Damage(file, "", wrong)] if wrong else []
+
+
+def _check_gathered(store: Store) -> list[Damage]:
+    """Whether the gathered features, where there are any, are those of the batches."""
+    snapshot = store.snapshot()
+    path = gathered.find(store, snapshot)
+    if path is None:
+        return []
+    found: list[Damage] = []
+    data = bytes(store.fs.cat_file(store.path(path)))
+    copy = _parse(
+        data, schemas.measured_schema("features", store.spec), lambda text: found.append(Damage(path, "", text))
+    )
+    if copy is None:
+        return found
+    at = 0
+    for batch in snapshot.batches:
+        rows = store.current_rows("features", batch, None, snapshot)
+        if not copy.slice(at, len(rows)).equals(rows.select(copy.column_names).cast(copy.schema)):
+            return [Damage(path, "", f"differs from the rows of batch {batch}, which it was gathered from")]
+        at += len(rows)
+    return [] if at == len(copy) else [Damage(path, "", f"expected the {at} rows of its batches, found {len(copy)}")]
 
 
 def _check_agreement(store: Store) -> list[Damage]:
@@ -214,7 +251,7 @@ def _check_agreement(store: Store) -> list[Damage]:
 
 
 def _recompute(store: Store, sample: int, found: list[Damage], notes: list[str]) -> int:
-    """Measure `sample` excerpts again, spread over the tracks; returns how many could be."""
+    """Measure `sample` tracks again, spread over the store; returns how many excerpts could be."""
     rows = store.read_current("excerpts", ["track_id", "batch", "source_hash"]).sort_by("track_id")
     tracks = rows.group_by(["track_id", "batch", "source_hash"], use_threads=False).aggregate([]).to_pylist()
     where = _audio_files(store)
@@ -227,12 +264,12 @@ def _recompute(store: Store, sample: int, found: list[Damage], notes: list[str])
 
 
 def _audio_files(store: Store) -> dict[int, str]:
-    from featurestore import datasets
+    from featurestore.datasets import audio_path, decode_name
 
     roots = dict(zip(*store.read_catalog("datasets", ["dataset", "audio"]).to_pydict().values(), strict=True))
     tracks = store.read_catalog("tracks", ["track_id", "dataset", "path"]).to_pylist()
     return {
-        t["track_id"]: datasets.audio_path(roots[t["dataset"]], t["path"])
+        t["track_id"]: audio_path(decode_name(roots[t["dataset"]]), t["path"])
         for t in tracks
         if t["path"] is not None and roots.get(t["dataset"])
     }
@@ -248,7 +285,7 @@ def _remeasure(store: Store, row: dict[str, object], source: str | None, found: 
         return 0
     try:
         digest, measured = worker.measure_file(source, store.spec)
-    except AudioError as error:
+    except (AudioError, FeatureStoreError) as error:  # the file, or the place of all files
         notes.append(f"track {track}: not measured again: {error.message}")
         return 0
     if digest != row["source_hash"]:
@@ -281,8 +318,9 @@ def _repair(store: Store, damages: list[Damage]) -> tuple[str, ...]:
             store.update_manifest()
         for batch in dropped:
             store.remove_batch(batch)
+        again = {resume.TOUCHED, *(f"catalog/{n}.parquet" for n in REBUILT)}
         for file in sorted({d.file for d in damages if not d.batch}):
-            if file == resume.TOUCHED or file in {f"catalog/{n}.parquet" for n in REBUILT}:
+            if file in again or file.startswith((f"{GATHERED}/", f"{INDEX}/")):
                 files.remove(store.fs, store.path(file))
                 dropped.append(file)
     return tuple(dropped)

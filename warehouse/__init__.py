@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import featurestore  # noqa: F401 - first of all, for Ctrl-C while the rest is loading
+
 if TYPE_CHECKING:
     from warehouse.connection import connect, query
     from warehouse.database import write_database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import re
 import weakref
@@ -20,7 +21,7 @@ from featurestore.spec import Spec
 from featurestore.store import REPAIR, Store
 from warehouse import comments, vectors
 from warehouse.readonly import PREFIX, SnapshotFiles
-from warehouse.relations import SCHEMA, Contents, catalog_sql, contents, identifier, measured_sql
+from warehouse.relations import SCHEMA, Contents, as_table, catalog_sql, contents, identifier, literal, measured_sql
 
 # in the order in which they build on each other
 VIEWS = (
@@ -38,10 +39,12 @@ VIEWS = (
     "provenance",
     "spec",
 )
+INDEXED_VIEWS = tuple(name for name in VIEWS if name not in ("tracks", "features"))
 MACROS = ("genre_path", "feature_profile", "similar_tracks", "duplicates", "feature_drift")
 MEASURED_VIEWS = ("excerpts", "failures", "features", "mel", "wave")
 CATALOG_VIEWS = ("tracks", "genres", "splits", "datasets")
 
+_INDEX = "indexed"  # the name an index has in a connection
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -81,12 +84,24 @@ def _connect(store: Store | str | os.PathLike[str], *, read_only: bool, describe
     found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
     connection = session(found)
     try:
-        create_views(connection, found, describe=describe)
+        indexed = found.index is not None and _attach_index(connection, found.index)
+        create_views(connection, found, PREFIX, describe=describe, views=INDEXED_VIEWS if indexed else VIEWS)
         if read_only:
             connection.execute(_LOCK)
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
     return connection
+
+
+def _attach_index(connection: duckdb.DuckDBPyConnection, path: str) -> bool:
+    """Let `tracks`, `features` and the vectors be the tables of an index; False where this DuckDB cannot read it."""
+    try:
+        connection.execute(f"ATTACH {literal(PREFIX + path)} AS {_INDEX} (READ_ONLY)")
+    except duckdb.Error:
+        return False  # the views show the same
+    connection.execute(f"SET search_path = 'memory.main,{_INDEX}.main'")
+    connection.execute(f"CREATE OR REPLACE {vectors.MACRO} AS TABLE FROM {_INDEX}.{SCHEMA}.vectors")
+    return True
 
 
 def bytes_read(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -151,17 +166,18 @@ def session(found: Contents, tables: Collection[str] | None = None) -> duckdb.Du
     Raises StoreDamaged where a file cannot be read.
     """
     connection = duckdb.connect(":memory:", config=_CONFIG)
-    measured = [name for table in MEASURED_VIEWS for name in found.files(table)]
+    names = [name for table in MEASURED_VIEWS for name in found.files(table)]
     filesystem = SnapshotFiles(
         found.store,
-        [*measured, *found.catalog_files],
+        [*names, *found.catalog_files, *([found.index] if found.index else [])],
         pinned=found.catalog_files,
         made={vectors.FILE: lambda: vectors.make(found, session(found, ["features"]))},
     )
     # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
     _open[connection] = filesystem
     connection.register_filesystem(filesystem)
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    # a snapshot's files never change: each footer is read once
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET parquet_metadata_cache = true")
     try:
         create_stored(connection, found, PREFIX, tables)
     except duckdb.Error as error:
@@ -186,18 +202,32 @@ def create_stored(
     """
     connection.execute(f"CREATE SCHEMA {SCHEMA}")
     create_table(connection, f"{SCHEMA}.superseded", found.snapshot.superseded)
-    sets = [f"features_{name}" for name in found.feature_sets]
-    relations = {name: catalog_sql(found, name, prefix) for name in (*CATALOG_VIEWS, *sets)}
-    relations |= {name: measured_sql(found, name, prefix) for name in MEASURED_VIEWS}
-    for name, sql in relations.items():
+    for name in stored_names(found):
         if tables is None or name in tables:
+            sql = stored_sql(found, name, prefix)
             connection.execute(f"CREATE MACRO {SCHEMA}.{identifier(name)}() AS TABLE {sql}")
 
 
+def stored_names(found: Contents) -> tuple[str, ...]:
+    """The tables of schema `stored`."""
+    return (*CATALOG_VIEWS, *(f"features_{name}" for name in found.feature_sets), *MEASURED_VIEWS)
+
+
+def stored_sql(found: Contents, name: str, prefix: str) -> str:
+    """A SELECT of a table of schema `stored`."""
+    return (measured_sql if name in MEASURED_VIEWS else catalog_sql)(found, name, prefix)
+
+
 def create_views(
-    connection: duckdb.DuckDBPyConnection, found: Contents, *, portable: bool = False, describe: bool = True
+    connection: duckdb.DuckDBPyConnection,
+    found: Contents,
+    prefix: str,
+    *,
+    portable: bool = False,
+    describe: bool = True,
+    views: Collection[str] = VIEWS,
 ) -> None:
-    """Create the views and macros people use, over the relations of schema `stored`.
+    """Create views and the macros people use, over the relations of schema `stored`.
 
     describe: with a comment on every view and column; DuckDB takes a quarter of a second to note 600 of them.
     portable: `mel_db` in SQL alone (slower), for a database that is opened without us.
@@ -208,15 +238,18 @@ def create_views(
         register_mel_db(connection, found.store.spec)
     create_table(connection, "feature_columns", comments.feature_columns(found))
     create_table(connection, f"{SCHEMA}.spec", comments.spec_rows(found.store.spec))
-    for name in VIEWS:
-        connection.execute(read_sql("views", name))
-    for name in found.feature_sets:
-        view = identifier(f"features_{name}")
-        connection.execute(f"CREATE VIEW {view} AS FROM {SCHEMA}.{view}()")
+    tables = {name: as_table(stored_sql(found, name, prefix)) for name in stored_names(found)}
+    straight = {f"{SCHEMA}.{name}()": scan for name, scan in tables.items() if scan}
+    for name in views:
+        sql = read_sql("views", name)
+        connection.execute(functools.reduce(lambda text, pair: text.replace(*pair), straight.items(), sql))
+    for name in (f"features_{name}" for name in found.feature_sets):
+        view = identifier(name)
+        connection.execute(f"CREATE VIEW {view} AS FROM {tables[name] or f'{SCHEMA}.{view}()'}")
     for name in MACROS:
         connection.execute(read_sql("macros", name))
     if describe:
-        connection.execute(";".join(comments.statements(found, VIEWS)))
+        connection.execute(";".join(comments.statements(found, views)))
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:

@@ -6,22 +6,24 @@ that the extra memory is a few row groups whatever the size of the store.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from featurestore import registry
 from featurestore.errors import MissingInput, StoreDamaged, UsageError
 from featurestore.store import OWN_SET, REPAIR, Store, default_scheme
-from warehouse.comments import imported_schema
 from warehouse.keys import artist_groups, open_contents, require_table, select_keys
-from warehouse.relations import Contents
+from warehouse.relations import Contents, catalog_schema
 from warehouse.rows import key_arrays, open_parquet, positions, read_keys
 
-_ROWS = 2048  # rows transposed at a time: a block of all columns stays near the cache
+_ROWS, _COLUMNS = 4096, 64  # transposed at a time: a block of a megabyte stays in the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +72,14 @@ def matrix(
     columns = select_columns(found, features, groups)
     if split is not None and scheme is None:
         scheme = default_scheme(found.store)
-    keys = select_keys(found, features=features, scheme=scheme, split=split, subset=subset, labelled=labelled)
-    X = np.empty((len(keys), len(columns)), np.float32)
-    for path, rows in _files(found, features, keys):
-        _fill(found.store, path, columns, keys, rows, X)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reader = _Reader(found.store, columns, pool)
+        if whole := _whole_file(found, features):
+            reader.start(whole, 0)  # while DuckDB looks up the rows
+        keys = select_keys(found, features=features, scheme=scheme, split=split, subset=subset, labelled=labelled)
+        X = np.empty((len(keys), len(columns)), np.float32)
+        for path, rows in [(whole, np.arange(len(keys)))] if whole else _files(found, keys):
+            _fill(reader, path, keys, rows, X)
     return Matrix(
         X=X,
         y=keys["genre"].to_numpy(zero_copy_only=False),
@@ -121,18 +127,24 @@ def _set_columns(found: Contents, features: str) -> tuple[str, ...]:
             f"store {found.store.url} has no feature set {features!r}; it has {sets}",
             "Add one with `python -m featurestore import-features --set NAME TABLE`.",
         )
-    return tuple(f.name for f in imported_schema(found, features) if f.name != "track_id" and _is_number(f.type))
+    return tuple(
+        f.name for f in catalog_schema(found, f"features_{features}") if f.name != "track_id" and _is_number(f.type)
+    )
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
-def _files(found: Contents, features: str, keys: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, positions in `keys` of its rows) of each file that holds some of them."""
+def _whole_file(found: Contents, features: str) -> str | None:
+    """Path of the one file that holds every row of a feature set; None where batches do."""
     if features != OWN_SET:
-        yield found.store.catalog_path(f"features_{features}"), np.arange(len(keys))
-        return
+        return found.store.catalog_path(f"features_{features}")
+    return found.gathered and found.store.path(found.gathered)
+
+
+def _files(found: Contents, keys: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
+    """(path, positions in `keys` of its rows) of each batch that holds some of them."""
     batch = keys["batch"].combine_chunks().dictionary_encode()
     codes = batch.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
@@ -141,27 +153,53 @@ def _files(found: Contents, features: str, keys: pa.Table) -> Iterator[tuple[str
         yield found.store.batch_path("features", name), order[starts[i] : starts[i + 1]]
 
 
-def _fill(store: Store, path: str, columns: tuple[str, ...], keys: pa.Table, rows: np.ndarray, X: np.ndarray) -> None:
+class _Reader:
+    """Row groups of Parquet files, float32 columns, each read while the one before is used."""
+
+    def __init__(self, store: Store, columns: tuple[str, ...], pool: concurrent.futures.Executor) -> None:
+        self.store, self._columns, self._pool = store, columns, pool
+        self._ahead: dict[tuple[str, int], concurrent.futures.Future[list[np.ndarray]]] = {}
+
+    def start(self, path: str, group: int, metadata: pq.FileMetaData | None = None) -> None:
+        """Begin to read a row group, unless that was begun."""
+        if (path, group) not in self._ahead:
+            self._ahead[path, group] = self._pool.submit(self._read, path, group, metadata)
+
+    def take(self, path: str, group: int) -> list[np.ndarray]:
+        """The columns of a row group that was begun, (rows,) each."""
+        return self._ahead.pop((path, group)).result()
+
+    def _read(self, path: str, group: int, metadata: pq.FileMetaData | None) -> list[np.ndarray]:
+        with open_parquet(self.store, path, metadata=metadata, once=True) as parquet:
+            table = parquet.read_row_group(group, list(self._columns))
+        return [_float32(table[name]) for name in self._columns]
+
+
+def _fill(reader: _Reader, path: str, keys: pa.Table, rows: np.ndarray, X: np.ndarray) -> None:
     """Copy the values of `keys[rows]`, all in the file at `path`, into X[rows]."""
-    wanted = key_arrays(keys.take(rows))
-    filled = 0
-    with open_parquet(store, path, once=True) as parquet:
-        for group in range(parquet.num_row_groups):
-            slots = positions(read_keys(parquet, [group]), wanted)
-            hit = np.flatnonzero(slots >= 0)
-            if len(hit):
-                _copy(parquet.read_row_group(group, list(columns)), columns, hit, rows[slots[hit]], X)
-                filled += len(hit)
+    with open_parquet(reader.store, path) as parquet:
+        metadata, groups = parquet.metadata, range(parquet.num_row_groups)
+        slots = positions(read_keys(parquet, groups), key_arrays(keys.take(rows)))
+    starts = np.cumsum([0, *(metadata.row_group(g).num_rows for g in groups)])
+    parts = {g: starts[g] + np.flatnonzero(slots[starts[g] : starts[g + 1]] >= 0) for g in groups}
+    wanted = [g for g in groups if len(parts[g])]
+    for g, following in itertools.zip_longest(wanted, wanted[1:]):
+        reader.start(path, g, metadata)
+        if following is not None:
+            reader.start(path, following, metadata)
+        _copy(reader.take(path, g), parts[g] - starts[g], rows[slots[parts[g]]], X)
+    filled = sum(map(len, parts.values()))
     if filled != len(rows):
         raise StoreDamaged(f"{path}: expected {len(rows)} of the rows that excerpts lists, found {filled}", REPAIR)
 
 
-def _copy(values: pa.Table, columns: tuple[str, ...], source: np.ndarray, target: np.ndarray, X: np.ndarray) -> None:
-    """X[target] = values[source], transposed in blocks."""
-    arrays = [_float32(values[name]) for name in columns]
+def _copy(values: list[np.ndarray], source: np.ndarray, target: np.ndarray, X: np.ndarray) -> None:
+    """X[target] = values[:, source], transposed in blocks."""
     for start in range(0, len(source), _ROWS):
-        rows = _as_slice(source[start : start + _ROWS])
-        X[_as_slice(target[start : start + _ROWS])] = np.stack([a[rows] for a in arrays], axis=0).T
+        rows, to = (_as_slice(index[start : start + _ROWS]) for index in (source, target))
+        for first in range(0, len(values), _COLUMNS):
+            block = np.stack([column[rows] for column in values[first : first + _COLUMNS]], axis=0)
+            X[to, first : first + _COLUMNS] = block.T
 
 
 def _as_slice(index: np.ndarray) -> np.ndarray | slice:

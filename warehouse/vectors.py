@@ -21,6 +21,7 @@ from featurestore import registry
 from warehouse.relations import SCHEMA, Contents, identifier
 
 FILE = "made/vectors.parquet"
+MACRO = f"MACRO {SCHEMA}.vectors(file)"
 _ROWS = 4096
 
 
@@ -67,4 +68,4 @@ def macro_sql(found: Contents, relation: str) -> str:
     d = len(_names(found))
     # Parquet knows lists, not arrays
     columns = f"track_id, excerpt, vector::FLOAT[{d}] AS vector"
-    return f"CREATE MACRO {SCHEMA}.vectors(file) AS TABLE SELECT {columns} FROM {relation}"
+    return f"CREATE {MACRO} AS TABLE SELECT {columns} FROM {relation}"

@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     verb = "would remove" if args.dry_run else "removed"
     waiting = f"; {report.waiting} replaced batches wait for their readers" if report.waiting else ""
     print(
-        f"{args.store}: {verb} {report.batches} replaced batches and {report.leftovers} files of stopped builds "
-        f"({report.bytes / 1e6:.1f} MB){waiting}"
+        f"{args.store}: {verb} {report.batches} replaced batches, {report.copies} replaced copies of the features and "
+        f"{report.leftovers} files of stopped builds ({report.bytes / 1e6:.1f} MB){waiting}"
     )
     return 0

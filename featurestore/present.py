@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import decimal
 import io
 import json
 import math
+import os
+import posixpath
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +19,48 @@ import pyarrow as pa
 from featurestore import files
 from featurestore.errors import UsageError
 
-MAX_CELL = 60
+_NO_EDGE = 1 << 30  # characters a line may have
+LIST_ITEMS = 20  # of a long list, as many are shown on a terminal
+_SUFFIXES = {
+    "": "table",
+    ".txt": "table",
+    ".csv": "csv",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".md": "markdown",
+    ".markdown": "markdown",
+}
+
+
+def format_for(output: str | None, format: str | None) -> str:
+    """The format of a result: `format`, else what the suffix of the file `output` says, else table.
+
+    Raises UsageError where the two contradict each other, or the suffix says nothing and no format is given.
+    """
+    if output is None:
+        return format or "table"
+    suffix = posixpath.splitext(output)[1].lower()
+    says = _SUFFIXES.get(suffix)
+    if format is None and says is None:
+        raise UsageError(
+            f"{output}: the suffix {suffix} names no format",
+            f"Give --format, or a name that ends in {', '.join(s for s in _SUFFIXES if s)}.",
+        )
+    if format and says and says != format and suffix not in ("", ".txt"):
+        raise UsageError(f"{output} says {says}, and --format says {format}", "Leave out --format, or rename the file.")
+    return format or str(says)
+
+
+def refuse_inside(store: str, output: str) -> None:
+    """Raise UsageError where the file `output` would lie inside the store, links followed."""
+    (fs, path), (store_fs, root) = files.resolve(output), files.resolve(store)
+    if files.is_local(fs):
+        path, root = os.path.realpath(path), os.path.realpath(root)
+    if type(fs) is type(store_fs) and f"{path}/".startswith(f"{root}/"):
+        raise UsageError(
+            f"{output} lies inside the store {store}",
+            "Name a file elsewhere: only the store's own commands write there.",
+        )
 
 
 def render(table: pa.Table, format: str = "table") -> str:
@@ -68,6 +112,8 @@ def _json_value(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return str(value)
 
 
@@ -76,13 +122,21 @@ def _csv(table: pa.Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.column_names)
     for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
-        plain = (_json_value(v) for v in row)
-        writer.writerow("" if v is None else json.dumps(v) if isinstance(v, dict | list) else v for v in plain)
+        writer.writerow(_csv_value(v) for v in row)
     return out.getvalue().removesuffix("\n")
 
 
-def cell(value: Any) -> str:
-    """A value as a person reads it: six significant digits, long bytes and text shortened, NULL as such."""
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, float | decimal.Decimal):
+        return value  # nan and inf too: an empty cell is a value that is not there
+    plain = _json_value(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
+
+
+def cell(value: Any, items: int | None = None) -> str:
+    """A value as a person reads it: six significant digits, bytes by number, NULL as such; `items` shortens lists."""
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -91,10 +145,12 @@ def cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    if isinstance(value, list):
-        value = "[" + ", ".join(cell(v) for v in value[:20]) + (", …]" if len(value) > 20 else "]")
-    text = str(value).replace("\n", " ")
-    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+    if isinstance(value, list | tuple):
+        left_out = items is not None and len(value) > items
+        return "[" + ", ".join(cell(v, items) for v in value[:items]) + (", …]" if left_out else "]")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {cell(v, items)}" for k, v in value.items()) + "}"
+    return " ".join(str(value).splitlines())
 
 
 def _markdown(table: pa.Table) -> str:
@@ -121,11 +177,13 @@ def _rich_table(table: pa.Table) -> str:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for field in table.schema:
         grid.add_column(field.name, justify="right" if _numeric(field.type) else "left", overflow="fold")
+    terminal = sys.stdout.isatty()
+    items = LIST_ITEMS if terminal else None
     for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
-        grid.add_row(*(Text(cell(v), style="dim" if v is None else "") for v in row))
-    # a file or pipe has no width of its own: never cut what a person will search later
-    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
-    console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty(), highlight=False)
+        grid.add_row(*(Text(cell(v, items), style="dim" if v is None else "") for v in row))
+    # a file or pipe has no width of its own: never cut or fold what a person will search later
+    width = shutil.get_terminal_size((100, 24)).columns if terminal else _NO_EDGE
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

@@ -24,6 +24,7 @@ STATISTIC_DESCRIPTIONS = {
     "max": "maximum over frames",
     "value": "one value per excerpt",
 }
+NO_UNIT = "no unit"  # a ratio or a shape: a column says so, as an empty unit would look forgotten
 _UNITLESS = frozenset({"skew", "kurtosis"})
 
 GROUPS = {
@@ -35,7 +36,7 @@ GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One registered feature: `width` dimensions, each summarised by `statistics`."""
+    """One registered feature: `width` dimensions, each summarised by `statistics`. unit: "" where it has none."""
 
     name: str
     width: int
@@ -97,9 +98,13 @@ def columns(groups: tuple[str, ...]) -> tuple[Column, ...]:
             for d in range(1, f.width + 1):
                 which = f", dimension {d} of {f.width}" if f.width > 1 else ""
                 text = f"{f.description}{which}; {STATISTIC_DESCRIPTIONS[s]}"
-                unit = "" if s in _UNITLESS else f.unit
-                out.append(Column(f"{f.name}_{s}_{d:02d}", f.name, s, d, f.group, unit, text))
+                out.append(Column(f"{f.name}_{s}_{d:02d}", f.name, s, d, f.group, unit_of(f, s), text))
     return tuple(out)
+
+
+def unit_of(feature: Feature, statistic: str | None) -> str:
+    """Unit of a statistic of a feature: the feature's own, but skewness and kurtosis are pure numbers."""
+    return NO_UNIT if statistic in _UNITLESS else feature.unit or NO_UNIT
 
 
 def column_names(groups: tuple[str, ...]) -> tuple[str, ...]:

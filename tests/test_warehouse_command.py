@@ -87,7 +87,7 @@ def test_a_long_table_is_cut_and_says_so(store: Store, capsys: pytest.CaptureFix
 
 
 def test_explain_is_readable(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(store, "EXPLAIN SELECT count(*) FROM tracks") == 0
+    assert ask(store, "EXPLAIN SELECT genre, count(*) FROM tracks GROUP BY genre") == 0
     out = capsys.readouterr().out
     assert "count_star()" in out
     assert len(out.splitlines()) > 5
@@ -201,8 +201,59 @@ def test_a_swapped_label_is_suspicious(tmp_path: Path) -> None:
 
 
 def test_a_parameter_is_a_value_and_never_sql(store: Store) -> None:
-    table = warehouse.run_named(store, "genre_of_file", {"path": "x') OR true --"})
-    assert len(table) == 0
+    with pytest.raises(FeatureStoreError, match=r"no track has x'\) OR true -- in its path"):
+        warehouse.run_named(store, "genre_of_file", {"path": "x') OR true --"})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        ("separating_features", {"a": "Blues", "b": "Nope"}, "genre Nope; this store has Ambient, Blues, Choral"),
+        ("separating_features", {"a": "blues", "b": "Blues"}, "genre blues; this store has Ambient, Blues, Choral"),
+        ("artists_across_splits", {"scheme": "foo"}, "scheme foo; this store has artist, official, random"),
+        ("genre_of_file", {"path": "nope.mp3"}, "no track has nope.mp3 in its path; paths look like 000001.wav"),
+    ],
+)
+def test_a_parameter_that_matches_nothing_is_an_error_that_says_what_would(
+    store: Store, name: str, parameters: dict[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word for k, v in parameters.items() for word in ("--param", f"{k}={v}")]
+    assert ask(store, "run", name, *given) == 1
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("feature_drift('foo')", "no split scheme foo; this store has artist, official, random"),
+        ("feature_drift(NULL)", "no split scheme NULL; this store has"),
+        ("similar_tracks(12345, 3)", "track 12345 is not measured in this store; the ids are in excerpts.track_id"),
+        ("similar_tracks((SELECT track_id FROM tracks WHERE title = 'Nope'), 3)", "track NULL is not measured"),
+        ("similar_tracks(1, NULL)", "k is NULL"),
+        ("feature_profile('nope')", "no feature or column nope; the features are chroma_cens, chroma_cqt"),
+        ("feature_profile('[')", "no feature or column [; the features are"),
+        ("feature_profile('mfcc.*')", "no feature or column mfcc.*; the features are"),
+        ("feature_profile('excerpt')", "no feature or column excerpt; the features are"),
+        ("feature_profile(NULL)", "no feature or column NULL; the features are"),
+    ],
+)
+@pytest.mark.parametrize("select", ["*", "count(*)"])
+def test_an_argument_that_matches_nothing_is_an_error_that_says_what_would(
+    store: Store, call: str, says: str, select: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(store, f"SELECT {select} FROM {call}") == 1
+    assert says in capsys.readouterr().err
+
+
+def test_macros_take_what_they_took(store: Store) -> None:
+    sql = "SELECT column_name, genre, n, mean FROM feature_profile('{}')"
+    upper, lower = (warehouse.query(store, sql.format(name)) for name in ("MFCC", "mfcc"))
+    assert len(lower) == 140 * 3
+    assert upper.equals(lower)
+    assert len(warehouse.query(store, sql.format("Mfcc_Mean_01"))) == 3
+    beside = "SELECT q.track_id, s.track_id AS near FROM tracks AS q, similar_tracks(q.track_id, 2) AS s ORDER BY ALL"
+    one = warehouse.query(store, "SELECT track_id FROM similar_tracks(5, 2) ORDER BY 1")["track_id"].to_pylist()
+    assert [r["near"] for r in warehouse.query(store, beside).to_pylist() if r["track_id"] == 5] == one
 
 
 # ---------------------------------------------------------------- the prompt

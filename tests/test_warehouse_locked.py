@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,11 @@ import pytest
 
 import warehouse
 from featurestore import cli
-from featurestore.errors import FeatureStoreError
 from featurestore.store import Store
+from tests import fuzzing
 from tests.factories import make_store
 from warehouse.__main__ import main
-from warehouse.connection import connect_for, fetch
+from warehouse.connection import VIEWS, connect_for
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -145,50 +146,99 @@ def test_a_connection_that_may_write_still_cannot_touch_the_store(store: Store, 
     assert fingerprint(store.root) == before
 
 
-FUZZ_TABLES = {
-    "tracks": ["track_id", "genre", "title", "rms", "genre_ids"],
-    "features": ["track_id", "excerpt", "mfcc_mean_01", "zcr_std_01"],
-    "mel": ["track_id", "n_mels", "mel", "mel_db(mel)", "len(mel_db(mel))"],
-    "splits": ["track_id", "scheme", "split"],
-    "track_genres": ["track_id", "genre", "genre_path(genre_id)"],
-    "similar_tracks(3, 2)": ["track_id", "distance"],
-}
+ODD = """NULL, 0, -1, 9223372036854775807, 1e308, 'nan'::FLOAT, '-inf'::DOUBLE, '', '%', 'Blues', e'\\n', '12'::BIGNUM,
+    'aa'::BLOB, '01'::BIT, true, DATE 'infinity', TIMESTAMP '290000-01-01', now(), INTERVAL '1 month', TIME '00:00:01',
+    uuid(), [1;NULL], ['a'], {'a': DATE '-infinity'; 'b': NULL}, map([1]; ['x']), [[1.5]]::DOUBLE[1][1], 1::HUGEINT,
+    'x'::ENUM('x'; 'y'), union_value(k := 1), 0.1::DECIMAL(38;10), '2026-01-01 00:00:00+01'::TIMESTAMPTZ"""
+VALUES = [text.strip().replace(";", ",") for text in ODD.split(",")]
+FUNCTIONS = ("count", "max", "list", "first", "upper", "sum", "avg", "median", "typeof", "len", "hash", "mel_db",
+    "genre_path", "year", "to_json", "unnest")  # fmt: skip
+JOINS = """, x JOIN|x JOIN y USING (track_id)|x LEFT JOIN y USING (track_id)|x FULL JOIN y USING (track_id)
+|x SEMI JOIN y USING (track_id)|x ANTI JOIN y USING (track_id)|x NATURAL JOIN y|x CROSS JOIN y|x POSITIONAL JOIN y
+|x ASOF JOIN y ON a.track_id >= b.track_id|x JOIN y ON a.track_id = b.track_id + 1|x, LATERAL (SELECT a.track_id + 1)
+|x JOIN nowhere USING (track_id)|x JOIN (""".replace("\n", "").split("|")[1:]
+MACRO_CALLS = ("similar_tracks(@, @)", "feature_profile(@)", "feature_drift(@)", "duplicates()", "similar_tracks(3, 2)",
+    "feature_profile('tempo')", "feature_drift('artist')", "feature_profile('rms')")  # fmt: skip
 
 
-def random_query(rng: random.Random) -> str:
-    """A query that is often, but not always, right."""
-    table = rng.choice(list(FUZZ_TABLES))
-    columns = [*FUZZ_TABLES[table], *FUZZ_TABLES[table], "*", "nothing", "mel"]
-    words = [rng.choice(columns) for _ in range(rng.randint(1, 3))]
-    words = [f"{rng.choice(['count', 'max', 'list', 'upper', 'sum'])}({w})" if rng.random() < 0.2 else w for w in words]
-    sql = f"SELECT {', '.join(words)} FROM {table}"
-    if rng.random() < 0.2:
-        sql += f" JOIN {rng.choice(['tracks', 'features', 'nowhere', '('])} USING (track_id)"
-    if rng.random() < 0.3:
-        sql += (
-            f" WHERE {rng.choice(columns)} {rng.choice(['=', '<', 'LIKE', 'IN', 'IS NOT'])} {rng.choice(['1', 'NULL'])}"
-        )
-    if rng.random() < 0.3:
-        sql += " GROUP BY ALL"
-    return sql + rng.choice(["", "", "", "", "", " ORDER BY 1", " LIMIT 3", " LIMIT -1", ";", "; SELECT", "'"])
+class Questions:
+    """Random questions that are often, but not always, right. Small inputs keep every one of them quick."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self.rng = random.Random(seed)
+        with warehouse.connect(store) as connection:
+            names = [*VIEWS, "feature_columns"]
+            self.columns = {n: [c[0] for c in connection.sql(f"DESCRIBE {n}").fetchall()] for n in names}
+
+    def maybe(self, text: str, chance: float = 0.3) -> str:
+        return text if self.rng.random() < chance else ""
+
+    def value(self, view: str, depth: int = 2) -> str:
+        """An expression: a column, an odd constant, a function, a window, a subquery."""
+        pick = self.rng.random()
+        if depth == 0 or pick < 0.5:
+            return self.rng.choice(self.columns[view])
+        inner = self.value(view, depth - 1)
+        if pick < 0.65:
+            return self.rng.choice(VALUES)
+        if pick < 0.75:
+            return f"{self.rng.choice(FUNCTIONS)}({inner})"
+        if pick < 0.85:
+            name = self.rng.choice(["row_number()", f"lag({inner})", f"sum({inner})", f"first_value({inner})"])
+            return f"{name} OVER ({self.maybe(f'PARTITION BY {inner} ')}ORDER BY {self.value(view, 0)})"
+        if pick < 0.9:
+            return (
+                f"({inner} {self.rng.choice(['+', '||', '=', '<', 'IS DISTINCT FROM', 'LIKE'])} {self.value(view, 0)})"
+            )
+        if pick < 0.95:
+            return f"CASE WHEN {inner} IS NULL THEN {inner} ELSE {self.rng.choice(VALUES)} END"
+        return f"({self.select(depth - 1)} LIMIT 1)"
+
+    def source(self, view: str) -> str:
+        if self.rng.random() < 0.15:
+            call = self.rng.choice(MACRO_CALLS)
+            return "".join(self.rng.choice([*VALUES, "3", "'mfcc'"]) if c == "@" else c for c in call) + " AS a"
+        x, y = (f"(FROM {v} LIMIT 5)" for v in (view, self.rng.choice(list(self.columns))))
+        if self.rng.random() < 0.6:
+            return f"{x} AS a"
+        return self.rng.choice(JOINS).replace("x", f"{x} AS a", 1).replace(" y", f" {y} AS b", 1)
+
+    def select(self, depth: int = 2) -> str:
+        view = self.rng.choice(list(self.columns))
+        words = ", ".join(self.value(view, depth) for _ in range(self.rng.randint(1, 3)))
+        words = self.rng.choice([words] * 6 + ["*", "DISTINCT *", "count(*)", "* EXCLUDE (track_id)"])
+        sql = f"SELECT {words} FROM {self.source(view)}"
+        if depth:
+            test = [f"{self.value(view, 0)} IN ({self.select(0)})", f"EXISTS ({self.select(0)})", self.value(view, 1)]
+            sql += self.maybe(f" WHERE {self.rng.choice(test)}", 0.2)
+        return sql + self.maybe(" GROUP BY ALL", 0.1) + self.maybe(f" QUALIFY {self.value(view, 1)} IS NOT NULL", 0.05)
+
+    def question(self) -> str:
+        sql = self.select()
+        if self.rng.random() < 0.15:
+            sql += f" {self.rng.choice(['UNION', 'UNION ALL BY NAME', 'INTERSECT', 'EXCEPT ALL'])} {self.select()}"
+        whole = ["WITH q AS ({}) FROM q", "SELECT count(*), list(q) FROM ({}) AS q", "SUMMARIZE {}", "DESCRIBE {}",
+            "EXPLAIN {}", "CREATE TABLE t AS {}; FROM t", "COPY ({}) TO 'stolen.csv'", "{}; {}", "{}'"]  # fmt: skip
+        sql = (self.rng.choice(whole) if self.rng.random() < 0.25 else "{}").replace("{}", sql)
+        return sql + self.maybe(self.rng.choice([" ORDER BY 1", " LIMIT 3", " LIMIT -1", " ORDER BY ALL DESC", ";"]))
 
 
-def outcome(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    try:
-        return f"{len(fetch(connection, sql))} rows"
-    except FeatureStoreError as error:
-        return str(error)
-
-
-def test_fifty_random_queries_answer_or_say_why(store: Store) -> None:
+def test_random_questions_answer_or_say_why(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sixty, always the same ones, through the command; with $FUZZ_EXAMPLES that many, and new ones in every run."""
     before = fingerprint(store.root)
-    rng = random.Random(20261122)
-    with warehouse.connect(store) as connection:
-        outcomes = [outcome(connection, random_query(rng)) for _ in range(50)]
-    answered = [o for o in outcomes if o.endswith(" rows")]
-    assert 10 <= len(answered) <= 40, "the generator makes both good and bad queries"
-    assert all("Error" in o and "Traceback" not in o for o in outcomes if o not in answered)
+    questions = Questions(store, random.randrange(1 << 32) if fuzzing.MORE else 20261122)
+    codes = []
+    for _ in range(fuzzing.MORE or 60):
+        sql, format = questions.question(), questions.rng.choice(cli.FORMATS)
+        codes.append(ask(store, sql, "--format", format, "--output", f"answer.{format}"))
+        err = capsys.readouterr().err
+        assert codes[-1] in (0, 1, 2), sql
+        assert (err == "") == (codes[-1] == 0), (sql, err)
+        assert not codes[-1] or err.startswith("error: "), (sql, err)
+        assert not re.search("Traceback|INTERNAL|FATAL", err), (sql, err)
+    assert 0.2 * len(codes) < codes.count(0) < 0.9 * len(codes), "the generator makes both good and bad questions"
     assert fingerprint(store.root) == before
+    assert {p.name for p in tmp_path.iterdir()} <= {f"answer.{format}" for format in cli.FORMATS}
 
 
 # ---------------------------------------------------------------- quiet processes

@@ -5,7 +5,10 @@ python -m warehouse < question.sql               or --file question.sql
 python -m warehouse                              a prompt with history and completion (.help there)
 python -m warehouse --list                       the named queries
 python -m warehouse run NAME --param k=v         one of them
-python -m warehouse catalog FILE.duckdb          a database of views for the DuckDB CLI, DBeaver, a notebook
+python -m warehouse catalog FILE.duckdb          a database of views for the DuckDB CLI, DBeaver, a notebook:
+                                                 opened from its own folder, it moves together with the store;
+                                                 with --absolute it opens from any folder, and the store must stay
+python -m warehouse index                        tables in the store that answer faster, until the store changes
 """
 
 from __future__ import annotations
@@ -21,8 +24,12 @@ from featurestore.errors import EXIT_DONE, UsageError
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, ask, print the answer; returns the exit code."""
     args = _parser().parse_intermixed_args(argv)
+    from featurestore import present
+
+    args.format = present.format_for(args.output, args.format)
+    if args.output:
+        present.refuse_inside(args.store, args.output)
     if args.list:
-        from featurestore import present
         from warehouse import named
 
         present.emit(named.listing(), args.format, args.output)
@@ -34,30 +41,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("--param belongs to a named query", "Write `python -m warehouse run NAME --param k=v`.")
     if word == "catalog":
         return _catalog(args, rest)
+    if word == "index" and not rest:
+        return _index(args)
     return _ask(args)
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m warehouse", description=__doc__)
-    parser.add_argument("words", nargs="*", metavar="SQL", help="one or more statements; or `run NAME`, `catalog FILE`")
+    parser.add_argument(
+        "words", nargs="*", metavar="SQL", help="one or more statements; or `run NAME`, `catalog FILE`, `index`"
+    )
     cli.add_store(parser)
-    cli.add_format(parser)
+    parser.add_argument(
+        "--format", choices=cli.FORMATS, help="how the result is printed: as --output's suffix says, else table"
+    )
     parser.add_argument("--output", metavar="FILE", help="write the result to a file or URL instead of printing it")
     parser.add_argument("--file", metavar="FILE", help="read the statements from a file; - is standard input")
     parser.add_argument("--list", action="store_true", help="list the named queries")
     parser.add_argument("--param", metavar="K=V", action="append", default=[], help="parameter of a named query")
+    parser.add_argument("--absolute", action="store_true", help="let the file of `catalog` work from any folder")
     parser.add_argument("--force", action="store_true", help="let `catalog` replace a file that is there")
     return parser
 
 
 def _run(args: argparse.Namespace, rest: list[str]) -> int:
-    from featurestore import present
-    from warehouse import named
+    from warehouse import named, shell
 
     if len(rest) != 1:
         raise UsageError(f"run takes one name, found {len(rest)}", "See the names with `python -m warehouse --list`.")
-    table = named.run_named(args.store, rest[0], named.parse_parameters(args.param))
-    present.emit(table, args.format, args.output)
+    query = named.find(rest[0])
+    parameters = named.bind(query, named.parse_parameters(args.param))
+    shell.print_results(args.store, query.sql, parameters, format=args.format, output=args.output)
     return EXIT_DONE
 
 
@@ -69,8 +83,21 @@ def _catalog(args: argparse.Namespace, rest: list[str]) -> int:
         raise UsageError(
             f"catalog takes one file, found {len(rest)}", "Write `python -m warehouse catalog FILE.duckdb`."
         )
-    written = database.write_database(args.store, rest[0], force=args.force)
+    written = database.write_database(args.store, rest[0], absolute=args.absolute, force=args.force)
     present.note(f"wrote {written.path}: {written.views} views. {written.how}")
+    return EXIT_DONE
+
+
+def _index(args: argparse.Namespace) -> int:
+    from featurestore import present
+    from warehouse import index
+
+    made = index.make(args.store)
+    took = f"made in {made.seconds:.1f} s" if made.seconds else "there already"
+    present.note(
+        f"index of {made.tracks:,} tracks and {made.excerpts:,} excerpts {took} ({made.bytes / 1e6:.1f} MB);"
+        " connections use it until the store changes"
+    )
     return EXIT_DONE
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featurestore import registry, schemas
 from featurestore.spec import Spec
 from featurestore.store import OWN_SET
-from warehouse.relations import Contents, identifier, literal
+from warehouse.relations import Contents, catalog_schema, identifier, literal
 
 
 def _f(name: str, kind: pa.DataType, text: str) -> pa.Field:
@@ -27,7 +28,7 @@ FEATURE_COLUMNS = pa.schema(
         _f("statistic", pa.string(), "statistic over the frames of an excerpt; NULL where the name does not tell"),
         _f("dimension", pa.int32(), "dimension of the feature, from 1; NULL where the name does not tell"),
         _f("feature_group", pa.string(), "group that features are chosen by; NULL where unknown"),
-        _f("unit", pa.string(), "unit of the values"),
+        _f("unit", pa.string(), "unit of the values; empty where unknown"),
         _f("description", pa.string(), "what the values mean"),
     ]
 )
@@ -47,20 +48,14 @@ def feature_columns(found: Contents) -> pa.Table:
 
 
 def _imported_rows(found: Contents, name: str) -> Iterator[tuple[object, ...]]:
-    for field in imported_schema(found, name):
+    for field in catalog_schema(found, f"features_{name}"):
         if field.name == "track_id":
             continue
         feature, statistic, dimension = registry.parse_column(field.name) or (field.name, None, None)
         known = registry.BY_NAME.get(feature)
         text = schemas.describe(field) or (known.description if known else "")
-        group = known.group if known else None
-        yield name, field.name, feature, statistic, dimension, group, known.unit if known else "", text
-
-
-def imported_schema(found: Contents, name: str) -> pa.Schema:
-    """Arrow schema of an imported feature set, track_id included."""
-    with found.store.fs.open(found.store.catalog_path(f"features_{name}"), "rb") as f:
-        return pq.read_schema(f)
+        group, unit = (known.group, registry.unit_of(known, statistic)) if known else (None, "")
+        yield name, field.name, feature, statistic, dimension, group, unit, text
 
 
 def spec_rows(spec: Spec) -> pa.Table:
@@ -70,13 +65,17 @@ def spec_rows(spec: Spec) -> pa.Table:
 
 
 def statements(found: Contents, views: Iterable[str]) -> Iterator[str]:
-    """`COMMENT ON` statements for the views (from the top of their files) and for their columns."""
+    """`COMMENT ON` statements for the views and macros (from the top of their files) and for columns."""
     spec = found.store.spec
     described = {t: schemas.measured_schema(t, spec) for t in schemas.MEASURED} | schemas.CATALOG
     for view in views:
         yield f"COMMENT ON VIEW {view} IS {literal(summary('views', view))}"
         for field in described.get(view, ()):
             yield _column(view, field.name, schemas.describe(field))
+    for path in sorted(resources.files("warehouse").joinpath("macros").iterdir(), key=lambda p: p.name):
+        kind = "MACRO TABLE" if " AS TABLE" in path.read_text("utf-8") else "MACRO"
+        name = path.name.removesuffix(".sql")
+        yield f"COMMENT ON {kind} {name} IS {literal(summary('macros', name))}"
     yield "COMMENT ON TABLE feature_columns IS 'What the columns of the feature sets mean: one row per set and column.'"
     for field in FEATURE_COLUMNS:
         yield _column("feature_columns", field.name, schemas.describe(field))
@@ -92,11 +91,7 @@ def _column(view: str, column: str, text: str) -> str:
 
 
 def summary(folder: str, name: str) -> str:
-    """The comment on top of `warehouse/<folder>/<name>.sql`, as one line."""
+    """The first sentence of the comment on top of `warehouse/<folder>/<name>.sql`; the rest is for its readers."""
     text = resources.files("warehouse").joinpath(folder, f"{name}.sql").read_text("utf-8")
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        lines.append(line.removeprefix("--").strip())
-    return " ".join(lines)
+    comment = itertools.takewhile(lambda line: line.startswith("--"), text.splitlines())
+    return re.split(r"(?<=[.?]) ", " ".join(line.removeprefix("--").strip() for line in comment))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ class _State:
         except KeyboardInterrupt:
             present.note("interrupted")
 
-    def _print(self, sql: str) -> None:
-        for table, more in shell.results(self.connection, sql, shell.MAX_ROWS if self.format == "table" else None):
+    def _print(self, sql: str, parameters: Mapping[str, str] | None = None) -> None:
+        for table, more in shell.results(self.connection, sql, self.format, parameters, limit=shell.MAX_ROWS):
             shell.print_result(table, more, self.format)
 
     def _command(self, text: str) -> None:
@@ -94,7 +94,7 @@ class _State:
         commands: dict[str, Callable[..., None]] = {
             ".help": lambda: print(HELP),
             ".tables": lambda: self._print(_TABLES),
-            ".columns": lambda name: self._show(_COLUMNS, {"name": name}),
+            ".columns": lambda name: self._print(_COLUMNS, {"name": name}),
             ".queries": lambda: present.emit(named.listing(), self.format),
             ".run": self._run,
             ".format": self._set_format,
@@ -108,14 +108,9 @@ class _State:
         except TypeError:
             raise UsageError(f"{word}: wrong number of words", "See .help.") from None
 
-    def _show(self, sql: str, parameters: dict[str, str]) -> None:
-        from warehouse.connection import fetch
-
-        present.emit(fetch(self.connection, sql, parameters), self.format)
-
     def _run(self, name: str, *parameters: str) -> None:
         query = named.find(name)
-        self._show(query.sql, named.bind(query, named.parse_parameters(parameters)))
+        self._print(query.sql, named.bind(query, named.parse_parameters(parameters)))
 
     def _set_format(self, name: str) -> None:
         if name not in ("table", "csv", "json", "markdown"):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -14,6 +19,10 @@ from featurestore import files, present
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store import Store
 from warehouse.connection import connect_for, failure, relation
+from warehouse.printable import printable
+
+T = TypeVar("T")
+Answer = tuple[pa.Table, bool]  # the rows, and whether there were more
 
 MAX_ROWS = 1000  # rows of a printed table; every other format has them all
 
@@ -48,21 +57,34 @@ def _read(path: str) -> str:
 
 
 def print_results(
-    store: Store | str | os.PathLike[str], sql: str, *, format: str = "table", output: str | None = None
+    store: Store | str | os.PathLike[str],
+    sql: str,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    format: str = "table",
+    output: str | None = None,
 ) -> None:
     """Run every statement of `sql`, read-only, and print each result, or write the only one to `output`.
 
-    Raises UsageError where several results cannot go into one file, and what `query` raises.
+    Raises UsageError where not exactly one result can go into the one file, and what `query` raises.
     """
     single = output is not None or format == "parquet"
-    limit = MAX_ROWS if format == "table" and output is None else None
     with contextlib.closing(connect_for(store, sql)) as connection:
-        for number, (table, more) in enumerate(results(connection, sql, limit)):
-            if single and number:
-                raise UsageError("the statements have several results, and one file holds one", "Ask one question.")
+        answers = results(connection, sql, format, parameters, limit=MAX_ROWS if output is None else None)
+        if single:
+            # nothing is written before all statements have run
+            answers = iter(_only(list(answers)))
+        for number, (table, more) in enumerate(answers):
             if number:
                 print()
             print_result(table, more, format, output)
+
+
+def _only(answers: list[Answer]) -> list[Answer]:
+    if len(answers) != 1:
+        found = "several results" if answers else "no result"
+        raise UsageError(f"the statements have {found}, and one file holds one", "Ask one question.")
+    return answers
 
 
 def print_result(table: pa.Table, more: bool, format: str = "table", output: str | None = None) -> None:
@@ -75,24 +97,82 @@ def print_result(table: pa.Table, more: bool, format: str = "table", output: str
         present.note(f"(the first {MAX_ROWS:,} rows; all of them with --format csv, json or parquet)")
 
 
-def results(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None) -> Iterator[tuple[pa.Table, bool]]:
-    """Run the statements one by one; yields (rows, whether there were more than `limit`) of those that ask for rows.
+def results(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    format: str,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    limit: int | None = None,
+) -> Iterator[Answer]:
+    """Run the statements one by one; yields (rows, whether there were more than `limit`) of those that have rows.
 
-    Raises FeatureStoreError with DuckDB's message and its pointer into the statement.
+    Column names are unique, and values that `format` has no form for are text. limit: for a table only.
+    Raises FeatureStoreError with DuckDB's message and its pointer into the statement, and KeyboardInterrupt.
     """
+    if format != "table":
+        limit = None
     try:
         for statement in duckdb.extract_statements(sql):
             # DuckDB counts the pointer's place from the first character that is not blank
-            text = statement.query.strip()
-            if statement.expected_result_type != [duckdb.ExpectedResultType.QUERY_RESULT]:
-                connection.execute(text)
-            elif (rows := relation(connection, text)) is not None:
-                yield _take(rows, limit)
+            answer = functools.partial(_answer, connection, statement.query.strip(), parameters, format, limit)
+            if (found := interruptible(connection, answer)) and _asks(statement, found[0]):
+                yield found
     except (duckdb.Error, RuntimeError) as error:
         raise failure(error) from None
 
 
-def _take(rows: duckdb.DuckDBPyRelation, limit: int | None) -> tuple[pa.Table, bool]:
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """`work()`, which uses `connection`, in a thread of its own; Ctrl-C stops its query and raises KeyboardInterrupt.
+
+    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # before the query has begun there is nothing that an interrupt could stop: ask until it ends
+            while not future.done():
+                with contextlib.suppress(KeyboardInterrupt):
+                    connection.interrupt()
+                    futures.wait([future], timeout=0.1)
+            raise
+
+
+def _asks(statement: duckdb.Statement, table: pa.Table) -> bool:
+    """Whether a statement's rows answer it (PIVOT and RETURNING too), not DuckDB's count of the rows it changed."""
+    kinds = statement.expected_result_type
+    if kinds == [duckdb.ExpectedResultType.QUERY_RESULT]:
+        return True
+    return duckdb.ExpectedResultType.QUERY_RESULT in kinds and table.column_names != ["Count"]
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Mapping[str, str] | None,
+    format: str,
+    limit: int | None,
+) -> Answer | None:
+    rows = relation(connection, sql, parameters)
+    if rows is None:
+        return None
+    shown = printable(rows, format)
+    try:
+        return _take(shown, limit)
+    except duckdb.Error as error:
+        raise type(error)(_own_line(str(error), shown, sql)) from None
+
+
+def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
+    """DuckDB's message with its pointer's line counted in `sql`, not in what `printable` wrapped around it."""
+    around, found, _ = shown.sql_query().partition(sql)
+    more = around.count("\n") if found else 0
+    return re.sub(r"(?<=\nLINE )\d+(?=:)", lambda line: str(int(line[0]) - more), message)
+
+
+def _take(rows: duckdb.DuckDBPyRelation, limit: int | None) -> Answer:
     if limit is None:
         return rows.to_arrow_table(), False
     # read no further than what is printed: a row of `mel` is a quarter of a megabyte

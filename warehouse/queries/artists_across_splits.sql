@@ -3,7 +3,11 @@
 WITH drawn AS (
     SELECT t.artist_id, t.artist, t.album_id, t.album, s.split
     FROM stored.tracks() AS t JOIN splits AS s USING (track_id)
-    WHERE s.scheme = $scheme
+    WHERE s.scheme = (
+        SELECT CASE WHEN known IS NULL OR list_contains(known, $scheme) THEN $scheme
+            ELSE error(format('no split scheme {}; this store has {}', $scheme, array_to_string(known, ', '))) END
+        FROM (SELECT list(DISTINCT scheme ORDER BY scheme) AS known FROM splits)
+    )
 )
 SELECT 'artist' AS kind, artist_id AS id, any_value(artist) AS name, count(*) AS tracks,
     list(DISTINCT split ORDER BY split) AS splits

@@ -5,5 +5,9 @@ SELECT t.track_id, t.path, t.title, t.artist, t.genre,
     (SELECT list(s.scheme || ': ' || s.split ORDER BY s.scheme) FROM splits AS s WHERE s.track_id = t.track_id) AS splits,
     t.failure
 FROM tracks AS t
-WHERE contains(t.path, $path)
+WHERE contains(t.path, (
+    SELECT CASE WHEN files = 0 OR found > 0 THEN $path
+        ELSE error(format('no track has {} in its path; paths look like {}', $path, example)) END
+    FROM (SELECT count(path) AS files, count(*) FILTER (contains(path, $path)) AS found, min(path) AS example FROM tracks)
+))
 ORDER BY t.path

@@ -2,10 +2,16 @@
 -- param a: name of the first genre
 -- param b: name of the second genre
 -- param k = 20: how many features to list
-WITH f AS NOT MATERIALIZED (
+WITH asked AS (
+    SELECT unnest(CASE WHEN known IS NULL OR list_has_all(known, [$a, $b]) THEN [$a, $b]
+        ELSE error(format('no measured track has the genre {}; this store has {}',
+            CASE WHEN list_contains(known, $a) THEN $b ELSE $a END, array_to_string(known, ', '))) END) AS genre
+    FROM (SELECT list(DISTINCT genre ORDER BY genre) FILTER (genre IS NOT NULL) AS known FROM tracks WHERE excerpts > 0)
+),
+f AS NOT MATERIALIZED (
     SELECT t.genre, f.* EXCLUDE (track_id, excerpt)
     FROM features AS f JOIN stored.tracks() AS t USING (track_id)
-    WHERE t.genre IN ($a, $b)
+    WHERE t.genre IN (FROM asked)
 ),
 n AS (SELECT count(*) FILTER (genre = $a) AS n_a, count(*) FILTER (genre = $b) AS n_b FROM f),
 means AS (UNPIVOT (SELECT genre, avg(COLUMNS(* EXCLUDE (genre))) FROM f GROUP BY genre)

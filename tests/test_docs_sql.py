@@ -64,5 +64,5 @@ def test_the_questions_are_found() -> None:
     text = "".join(path.read_text() for path in DOCS)
     fenced = "".join(block for block in re.findall(r"```.*?```", text, re.DOTALL))
     assert fenced.count("python -m warehouse ") == len(
-        re.findall(r"python -m warehouse +(?:\"|run|catalog|-|#)", fenced)
+        re.findall(r"python -m warehouse +(?:\"|run|catalog|index|-|#)", fenced)
     )

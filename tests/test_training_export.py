@@ -148,7 +148,7 @@ def test_a_damaged_shard_of_a_killed_export_is_written_again(store: Store, tmp_p
     (folder / sidecar.NAME).unlink()
     shard = next(folder.glob("training-*"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert export(store, output=str(tmp_path), shards=2).kept == 3
+    assert export(store, output=str(tmp_path), shards=2).kept == len(done.sidecar.shards) - 1
     assert _bytes(folder) == whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import numpy as np
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 from featurestore.errors import MissingInput, UsageError
 from featurestore.spec import Spec
-from training import example, records
+from training import example, kernels, records
 from training.encoding import Encoding, resize
 from training.moments import Moments
-from training.plan import classes_of, plan_shards
+from training.plan import RUN, classes_of, plan_shards
 
 SPEC = Spec()
 
@@ -111,9 +112,48 @@ def test_uint8_clips_what_lies_outside() -> None:
     assert encoding.encode(np.array([-9.0, -1.0, 1.0, 9.0], np.float32)) == bytes([0, 0, 255, 255])
 
 
+def test_halves_are_ieees_own() -> None:
+    """Every float16, what lies half-way to the next, and the floats beside that; NumPy rounds as IEEE 754 says."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        middles = (halves[:-1] + halves[1:]) / 2
+    values = np.concatenate([halves, *(np.nextafter(middles, np.float32(to)) for to in (-np.inf, np.inf)), middles])
+    values = np.concatenate([values, np.float32([65519.9, 65520, 1e38, -1e38, 1e-45, -1e-8])])
+    out = np.empty(len(values), np.uint16)
+    kernels.to_halves(values, values.view(np.uint32), out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = values.astype(np.float16)
+    assert np.array_equal(out.view(np.float16), expected, equal_nan=True)
+    known = ~np.isnan(expected)
+    assert np.array_equal(out[known], expected.view(np.uint16)[known])  # also the sign of zero
+    back = np.empty(1 << 16, np.float32)
+    kernels.from_halves(np.arange(1 << 16, dtype=np.uint16), back.view(np.uint32), back)
+    assert np.array_equal(back, halves, equal_nan=True)
+
+
 def test_features_are_float32_only() -> None:
     with pytest.raises(UsageError, match="float32, found --dtype uint8"):
         Encoding.of("features", "uint8", SPEC)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((1292, 128), (224, 224)), ((50, 13), (224, 9)), ((3, 2), (7, 5)), ((40, 30), (40, 30)), ((1, 1), (4, 4))],
+)
+def test_resize_is_a_product_with_triangles(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    array = np.random.default_rng(0).normal(-40, 12, shape).astype(np.float32)
+
+    def triangles(source: int, target: int) -> np.ndarray:
+        scale = source / target
+        away = np.abs((np.arange(source) + 0.5)[None, :] - ((np.arange(target) + 0.5) * scale)[:, None])
+        weights = np.maximum(0.0, 1.0 - away / max(scale, 1.0))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    expected = triangles(shape[0], size[0]) @ array @ triangles(shape[1], size[1]).T
+    for source in (array, np.asfortranarray(array)):
+        assert np.allclose(resize(source, *size), expected, atol=1e-4)
+    short = np.asfortranarray(array.astype(np.float16))
+    assert np.array_equal(resize(short, *size), resize(short.astype(np.float32), *size))
 
 
 def test_resize_keeps_constants_and_lines() -> None:
@@ -172,14 +212,28 @@ def test_every_record_is_dealt_once_in_a_seeded_order() -> None:
     # neighbours are dealt together but do not stay neighbours
     first = plans[0].track_ids
     assert np.mean(np.abs(np.diff(first)) < 4) < 0.3
-    assert plans[0].name == "training-00000-of-00003-100.tfrec"
+    assert re.fullmatch(r"training-00000-of-00003-\d+\.tfrec", plans[0].name)
+    assert plans[0].name.endswith(f"-{len(plans[0].labels)}.tfrec")
     assert all((p.labels == (p.track_ids % 3 == 0)).all() for p in plans)
     assert all((p.artists == p.track_ids // 2).all() for p in plans)
 
 
 def test_shards_are_about_100_mb() -> None:
     plans = plan_shards(_examples(400), ("A", "B"), record_bytes=1_000_000, shards=None, seed=0)
-    assert [len(p.labels) for p in plans] == [100, 100, 100, 100]
+    training = [len(p.labels) for p in plans if p.split == "training"]
+    assert sum(training) == 300
+    assert len(training) == 3
+    assert max(training) - min(training) <= RUN
+
+
+def test_the_shards_of_a_task_come_from_the_same_stretches() -> None:
+    """So that the store's row groups are read once: a task's keys, of all splits, are whole runs of neighbours."""
+    plans = plan_shards(_examples(400), ("A", "B"), record_bytes=1000, shards=3, seed=5)
+    for task in range(3):
+        ids = np.concatenate([p.track_ids for p in plans if p.task == task])
+        runs, counts = np.unique(ids // RUN, return_counts=True)
+        assert (counts == RUN).all()
+        assert len(runs) in (16, 17)
 
 
 def test_two_genres_are_needed() -> None:

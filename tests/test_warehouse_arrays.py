@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import uuid
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_what_a_store_lacks_is_named_with_its_command(tmp_path: Path, partly: St
             read(empty)
     splits = partly.read_catalog("splits")
     partly.write_catalog("splits", splits.filter(pa.compute.equal(splits["scheme"], "random")))
-    with pytest.raises(MissingInput, match="splits --scheme artist"):
+    with pytest.raises(MissingInput, match="featurestore catalog --dataset"):
         warehouse.matrix(partly, split="training")
     partly.write_catalog("splits", splits.filter(pa.compute.equal(splits["split"], "training")))
     with pytest.raises(MissingInput, match="split test"):
@@ -182,6 +183,24 @@ def test_mels_come_in_key_order_and_equal_the_stored_bytes(store: Store) -> None
             assert mel.dtype == np.float32
             assert np.array_equal(mel, arrays.decode_mel(raw, store.spec.mel_dtype, store.spec.n_mels))  # type: ignore[arg-type]
     assert keys == sorted(expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
+def test_stored_mels_are_the_same_values_uncopied_where_the_store_has_float16(tmp_path: Path, dtype: str) -> None:
+    spec = dataclasses.replace(SMALL_SPEC, mel_dtype=dtype)
+    store = make_store(str(tmp_path), tracks=11, batch_tracks=6, spec=spec)
+    # row groups of four, some in part, and a file more than once
+    keys = pa.table({"track_id": [9, 2, 3, 8, 2, 11, 1, 5], "excerpt": [0] * 8})
+    (plain,) = warehouse.iter_mels(store, keys=keys)
+    (raw,) = warehouse.iter_mels(store, keys=keys, stored=True)
+    for stored_mel, mel in zip(raw.mels, plain.mels, strict=True):
+        assert stored_mel.dtype == ("float16" if dtype == "float16" else "float32")
+        assert stored_mel.flags.writeable == (dtype != "float16")
+        assert np.array_equal(stored_mel.astype(np.float32), mel)
+    assert np.array_equal(plain.mels[1], plain.mels[4])
+    expected = {t: arrays.decode_mel(r["mel"], dtype, spec.n_mels) for (t, _), r in stored(store, "mel").items()}  # type: ignore[arg-type]
+    for track, mel in zip(raw.track_ids.tolist(), raw.mels, strict=True):
+        assert np.array_equal(mel.astype(np.float32), expected[track])
 
 
 def test_waves_equal_the_stored_bytes(store: Store) -> None:
@@ -215,9 +234,9 @@ def test_one_key_reads_one_row_group(store: Store, monkeypatch: pytest.MonkeyPat
     read: list[tuple[list[int], list[str]]] = []
     original = pq.ParquetFile.read_row_groups
 
-    def spy(self: pq.ParquetFile, groups: list[int], columns: list[str]) -> pa.Table:
+    def spy(self: pq.ParquetFile, groups: list[int], columns: list[str], **options: bool) -> pa.Table:
         read.append((list(groups), list(columns)))
-        return original(self, groups, columns)
+        return original(self, groups, columns, **options)
 
     monkeypatch.setattr(rows_module.pq.ParquetFile, "read_row_groups", spy)
     (batch,) = warehouse.iter_mels(store, keys=pa.table({"track_id": [10], "excerpt": [1]}))

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurestore.errors import UsageError
-from training import networks
+from training import networks, pipeline
+from training.augment import Augment
+from training.backend import keras
 from training.sidecar import Sidecar
 
+KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}  # what each model eats
 WINDOW_SECONDS = 3.0  # of a mel window; frames are then cut to a multiple of 16, which the pooling divides
 
 
@@ -69,6 +72,17 @@ def settings_for(model: str, **changes: Any) -> Settings:
     return out
 
 
+def require_kind(model: str, sidecar: Sidecar, url: str) -> None:
+    """Raise UsageError unless the data set holds the kind of record that the model eats."""
+    kind = KINDS[model]
+    if sidecar.kind != kind:
+        fits = ", ".join(m for m, k in KINDS.items() if k == sidecar.kind)
+        raise UsageError(
+            f"{model} trains on {kind} records, {url} holds {sidecar.kind} (for {fits})",
+            f"Export them: `python -m training.export_tfrecords --kind {kind}`; or name their folder with --data.",
+        )
+
+
 def window_of(model: str, sidecar: Sidecar) -> int | None:
     """Frames or samples that the network sees at once; None where a record is seen whole."""
     if sidecar.kind == "features" or sidecar.image:
@@ -113,3 +127,17 @@ def build(
     return networks.mobilenet(
         shape, classes, normalisation, "none" if empty else settings.weights, frozen_statistics=pretrained
     )
+
+
+def fed_with_stored(model: Any, sidecar: Sidecar, augment: Augment) -> Any:
+    """`model` behind a layer that casts what the pipeline hands over (`pipeline.handed_over`) on the device.
+
+    Weights are the model's own: training the one trains the other, and the model alone still takes the store's units.
+    """
+    dtype = pipeline.handed_over(sidecar, augment)
+    if dtype == "float32":
+        return model
+    layers, encoding = keras().layers, sidecar.encoding
+    scale, offset = (encoding.step, encoding.low) if dtype == "uint8" else (1.0, 0.0)
+    inputs = keras().Input(model.input_shape[1:], dtype=dtype)
+    return keras().Model(inputs, model(layers.Rescaling(scale, offset, dtype="float32")(inputs)), name=model.name)

@@ -6,12 +6,15 @@ A remote set is copied once. Bit rot costs the records it hit: they are counted,
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
+import gzip
 import hashlib
 import os
 import posixpath
 import tempfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +25,9 @@ from training import records
 from training.sidecar import NAME, DataMismatch, Shard, Sidecar, content_fingerprint, require_spec
 
 AGAIN = "Export again with `python -m training.export_tfrecords --force`, or copy the folder again."
+CHECK = (
+    "Run again with --verify hash: it counts damaged records and leaves them out. Or copy or export the shard again."
+)
 MOST_LOST = 0.5  # of a shard's records; beyond that it is not bit rot
 
 
@@ -47,6 +53,10 @@ class DataSet:
                     f"{self.url}: the {split} split has no records (split scheme {self.sidecar.scheme!r})",
                     "Look with `python -m featurestore splits`; export another scheme with --scheme, or add tracks.",
                 )
+
+    def damaged(self) -> DataMismatch:
+        """The error for records that could not be read while they were needed: which shard, and what to do."""
+        return DataMismatch(f"{_first_damage(self) or self.url + ': a shard could not be read'}", CHECK)
 
     def notes(self) -> list[str]:
         """One line for each split that lost records."""
@@ -114,6 +124,20 @@ def _check(root: str, shard: Shard, sidecar: Sidecar, verify: str, folder: str) 
     if hashlib.sha256(data).hexdigest() == shard.sha256:
         return shard, path, 0
     return _mend(path, data, shard, sidecar, folder)
+
+
+def _first_damage(data: DataSet) -> str | None:
+    """Shard, place and kind of the first damage on the disk now; None where all is sound."""
+    for path in (p for paths in data.paths.values() for p in paths):
+        try:
+            with open(path, "rb") as f:
+                content = f.read()
+            if data.sidecar.compression == "gzip":
+                content = gzip.decompress(content)
+            collections.deque(records.unframe(content), maxlen=0)
+        except (OSError, EOFError, zlib.error, records.DamagedRecord) as error:
+            return f"{path}: the shard is damaged ({error})"
+    return None
 
 
 def _mend(path: str, data: bytes, shard: Shard, sidecar: Sidecar, folder: str) -> tuple[Shard, str, int]:

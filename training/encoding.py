@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -57,27 +56,57 @@ class Encoding:
 
     def encode(self, array: np.ndarray) -> bytes:
         """Little-endian bytes of a float array, row-major."""
+        from training import kernels
+
+        values = np.ascontiguousarray(array, np.float32).ravel()
+        out = np.empty(values.size, _NUMPY[self.dtype])
         if self.dtype == "uint8":
-            array = np.clip(np.rint((array - self.low) * np.float32(1 / self.step)), 0, 255)
-        return np.ascontiguousarray(array, _NUMPY[self.dtype]).tobytes()
+            kernels.to_steps(values, np.float32(self.low), np.float32(1 / self.step), out)
+        elif self.dtype == "float16":
+            kernels.to_halves(values, values.view(np.uint32), out.view(np.uint16))
+        else:
+            out[:] = values
+        return out.tobytes()
 
     def decode(self, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
         """The float32 array of `shape` that `encode` wrote (for uint8 within half a step)."""
-        array = np.frombuffer(data, _NUMPY[self.dtype]).reshape(shape).astype(np.float32)
-        return array * np.float32(self.step) + np.float32(self.low) if self.dtype == "uint8" else array
+        stored = np.frombuffer(data, _NUMPY[self.dtype])
+        out = np.empty(stored.size, np.float32)
+        if self.dtype == "float16":
+            from training import kernels
+
+            kernels.from_halves(stored.view(np.uint16), out.view(np.uint32), out)
+        else:
+            out[:] = stored
+        if self.dtype == "uint8":
+            out *= np.float32(self.step)
+            out += np.float32(self.low)
+        return out.reshape(shape)
 
 
 def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A float32 image (height, width) of a 2-D array: bilinear, averaging where it shrinks (no aliasing).
+    """A float32 image (height, width) of a 2-D float32 or float16 array: bilinear, averaging where it shrinks.
 
-    Equals tf.image.resize(method="bilinear", antialias=True) to rounding.
+    Equals tf.image.resize(method="bilinear", antialias=True) to rounding. Fastest where array.T is contiguous, as a
+    mel spectrogram of the store is, time first.
     """
+    from training import kernels
+
     rows, columns = array.shape
-    across = _weights(columns, width).T
-    return np.asarray(_sparse_weights(rows, height) @ np.ascontiguousarray(array, np.float32)) @ across
+    out = np.empty((height, width), np.float32)
+    halves = array.dtype == np.float16
+    source = np.ascontiguousarray(array.T, np.float16 if halves else np.float32)
+    across, shares = _taps(columns, width)
+    kernels.resample(
+        source.view(np.uint16) if halves else source,
+        *_padded_taps(rows, height),
+        across,
+        np.ascontiguousarray(shares.T),
+        out,
+    )
+    return out
 
 
-@functools.lru_cache(maxsize=256)
 def _weights(source: int, target: int) -> np.ndarray:
     """float32 (target, source): each row weighs the inputs under a triangle of the output pixel's width."""
     scale = source / target
@@ -89,8 +118,20 @@ def _weights(source: int, target: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def _sparse_weights(source: int, target: int) -> Any:
-    import scipy.sparse
+def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_weights` without its zeros: the first input of each output uint32 (target,), its weights (target, taps)."""
+    weights = _weights(source, target)
+    seen = weights > 0
+    first, last = seen.argmax(axis=1), source - seen[:, ::-1].argmax(axis=1)
+    taps = int((last - first).max())
+    first = np.minimum(first, source - taps)
+    return first.astype(np.uint32), np.take_along_axis(weights, first[:, None] + np.arange(taps), axis=1)
 
-    # a thousand frames become 224 columns and each column sees a dozen of them: dense would be three times slower
-    return scipy.sparse.csr_matrix(_weights(source, target))
+
+@functools.lru_cache(maxsize=256)
+def _padded_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_taps` for rows: first as int64, and weights padded by zeros to what the kernel applies at once."""
+    from training import kernels
+
+    first, weights = _taps(source, target)
+    return first.astype(np.int64), np.pad(weights, ((0, 0), (0, -weights.shape[1] % kernels.GROUP)))

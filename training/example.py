@@ -10,6 +10,7 @@ serialisation. Source: tensorflow/core/example/example.proto and feature.proto; 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,18 +24,34 @@ _BYTES, _FLOATS, _INTS = 1, 2, 3
 
 def encode(features: Mapping[str, bytes | Sequence[int]]) -> bytes:
     """The bytes of an Example with a bytes feature for each `bytes` and an int64 list for each sequence of integers."""
-    entries = []
+    return b"".join(encode_parts(features))
+
+
+def encode_parts(features: Mapping[str, bytes | Sequence[int]]) -> list[bytes]:
+    """`encode` in parts, to be written one after the other: what is large is not copied."""
+    parts: list[bytes] = []
     for name in sorted(features):
         value = features[name]
-        if isinstance(value, bytes):
-            feature = (_FIELD1, *_sized(_FIELD1, value))
-        else:
-            feature = (_INT64_LIST, *_sized(_FIELD1, b"".join(map(_varint, value))))
-        size = sum(map(len, feature[1:]))
-        body = (*_sized(_FIELD1, name.encode()), _FIELD2, _varint(len(feature[0]) + len(_varint(size)) + size))
-        entry = (*body, feature[0], _varint(size), *feature[1:])
-        entries += [_FIELD1, _varint(sum(map(len, entry))), *entry]
-    return b"".join((_FIELD1, _varint(sum(map(len, entries))), *entries))
+        parts += _bytes_entry(name, value) if isinstance(value, bytes) else [_int64_entry(name, tuple(value))]
+    return [_FIELD1, _varint(sum(map(len, parts))), *parts]
+
+
+@functools.lru_cache(maxsize=1024)  # labels and shapes come again and again
+def _int64_entry(name: str, values: tuple[int, ...]) -> bytes:
+    return b"".join(_entry(name, _INT64_LIST, *_sized(_FIELD1, b"".join(map(_varint, values)))))
+
+
+def _bytes_entry(name: str, value: bytes) -> list[bytes]:
+    *head, data = _entry(name, _FIELD1, *_sized(_FIELD1, value))
+    return [b"".join(head), data]
+
+
+def _entry(name: str, kind: bytes, *content: bytes) -> tuple[bytes, ...]:
+    """One entry of the map: `content`, the inside of a list of that kind, under its name."""
+    size = sum(map(len, content))
+    feature = _varint(len(kind) + len(_varint(size)) + size), kind, _varint(size), *content
+    body = (*_sized(_FIELD1, name.encode()), _FIELD2, *feature)
+    return _FIELD1, _varint(sum(map(len, body))), *body
 
 
 def decode(data: bytes) -> dict[str, list[bytes] | np.ndarray]:
@@ -57,6 +74,8 @@ def _sized(tag: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _varint(value: int) -> bytes:
     """Base-128 little-endian; a negative integer takes ten bytes (two's complement of 64 bits)."""
+    if 0 <= value < 0x80:  # most of them
+        return value.to_bytes()
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:

@@ -1,4 +1,4 @@
-"""From the store to TFRecord shards, in bounded memory: one shard at a time and process.
+"""From the store to TFRecord shards, in bounded memory: a process holds one shard of each split at a time.
 
 Nothing half-written is ever read: a shard gets its name when it is complete, `dataset.json` is written last. A killed
 export leaves `unfinished.json`, which names the choices that decide every byte; the same command goes on from there.
@@ -24,13 +24,13 @@ from training import sidecar
 from training.encoding import Encoding
 from training.moments import Moments
 from training.plan import ShardPlan, classes_of, plan_shards
-from training.shards import Done, Recipe, Task, write_shard
+from training.shards import Done, Recipe, Task, write_shards
 from training.sidecar import Sidecar
 
 COMPRESSIONS = ("none", "gzip")
 SMALL_BYTES = 50_000_000  # of arrays in the store: below this, starting processes costs more than they save
 SHARD_NAME = re.compile(r"^(training|validation|test)-\d{5}-of-\d{5}-\d+\.tfrec$")
-VERSION = 1  # raised when the same choices would give other bytes
+VERSION = 2  # raised when the same choices would give other bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,8 @@ def export(
     keep = _prepare(folder, identity, force)
     if isinstance(keep, Sidecar):
         return Exported(folder, keep, _table(keep), len(keep.shards))
-    tasks = [Task(store.url, folder, recipe, plan, keep) for plan in plans]
+    numbers = sorted({p.task for p in plans})
+    tasks = [Task(store.url, folder, recipe, tuple(p for p in plans if p.task == n), keep) for n in numbers]
     whole = _record_bytes(store, dataclasses.replace(recipe, image=None)) * examples.num_rows
     done = _run(tasks, jobs if whole > SMALL_BYTES else 1)
     made = _sidecar(store, recipe, plans, classes, content, identity, done)
@@ -214,13 +215,13 @@ def _prepare(folder: str, identity: str, force: bool) -> bool | Sidecar:
 def _run(tasks: list[Task], jobs: int) -> list[Done]:
     from joblib import Parallel, delayed
 
-    done = []
+    done: list[Done] = []
     jobs = min(jobs, len(tasks))
-    with present.progress("shards", len(tasks)) as bar:
-        for result in Parallel(n_jobs=jobs, return_as="generator")(delayed(write_shard)(task) for task in tasks):
-            done.append(result)
-            bar.advance()
-    return done
+    with present.progress("shards", sum(len(task.plans) for task in tasks)) as bar:
+        for results in Parallel(n_jobs=jobs, return_as="generator")(delayed(write_shards)(task) for task in tasks):
+            done += results
+            bar.advance(len(results))
+    return sorted(done, key=lambda d: schemas.SPLITS.index(d.shard.split))
 
 
 def _sidecar(

@@ -37,7 +37,11 @@ def _parser() -> cli.Parser:
         "--image", metavar="SIDE", type=cli.positive, default=None, help="resize mel spectrograms to SIDE x SIDE"
     )
     parser.add_argument(
-        "--shards", metavar="N", type=cli.positive, default=None, help="training shards; left out: about 100 MB each"
+        "--shards",
+        metavar="N",
+        type=cli.positive,
+        default=None,
+        help="shards of a split; left out: of about 100 MB each",
     )
     parser.add_argument(
         "--compression", choices=("none", "gzip"), default="none", help="gzip is small on disk and slow to read"

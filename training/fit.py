@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 
 from featurestore import cli, present
 from featurestore.errors import EXIT_DONE, MissingStore, UsageError
+from training import catalogue
 
 if TYPE_CHECKING:
     from featurestore.store import Store
 
-KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}
-
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m training.fit", description=__doc__)
-    parser.add_argument("model", choices=tuple(KINDS), help="the network")
+    parser.add_argument("model", choices=tuple(catalogue.KINDS), help="the network")
     add_data(parser)
     parser.add_argument("--output", metavar="DIR", help="folder for the model and its report; left out: models/MODEL")
     add_device(parser)
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, found {value}")
     import pyarrow as pa
 
-    from training import catalogue, dataset, devices, loop, report
+    from training import dataset, devices, loop, report
 
     settings = catalogue.settings_for(
         args.model,
@@ -116,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         deterministic=args.deterministic or None,
     )
     store = store_to_check(args.store, parser.get_default("store"))
-    data = dataset.open_data(dataset.folder_of(args.data, KINDS[args.model]), store=store, verify=args.verify)
+    data = dataset.open_data(dataset.folder_of(args.data, catalogue.KINDS[args.model]), store=store, verify=args.verify)
     device = devices.choose(args.device, args.precision)
     for line in loop.describe(data, settings, device):
         present.note(line)

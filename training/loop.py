@@ -13,7 +13,7 @@ from training import catalogue, keeper, metrics, pipeline, report, saved
 from training.augment import Augment
 from training.backend import keras, tensorflow
 from training.catalogue import Settings
-from training.dataset import AGAIN, DataSet
+from training.dataset import DataSet
 from training.devices import Device
 from training.keeper import State
 from training.sidecar import DataMismatch, require_spec
@@ -50,6 +50,7 @@ def fit(data: DataSet, settings: Settings, *, output: str, device: Device, resum
     counts is the one with the lowest validation loss. Raises MissingInput (an empty split, no weights), UsageError,
     DataMismatch (damaged shards), FeatureStoreError (diverged, out of memory).
     """
+    catalogue.require_kind(settings.model, data.sidecar, data.url)
     data.require("training", "validation", "test")
     run = {**dataclasses.asdict(settings), "data": data.sidecar.plan, "replicas": device.replicas}
     state = State.read(output, run) if resume else State.fresh(output, run)
@@ -62,15 +63,15 @@ def fit(data: DataSet, settings: Settings, *, output: str, device: Device, resum
         _train(model, data, settings, window=window, state=state, device=device, folder=output)
         model.set_weights(state.best)
         evaluation = evaluate(model, data, "test", window=window, seed=settings.seed)
-    except tensorflow().errors.DataLossError as error:
-        raise DataMismatch(f"{data.url}: a shard is damaged ({str(error).splitlines()[0]})", AGAIN) from None
+    except tensorflow().errors.DataLossError:
+        raise data.damaged() from None
     except tensorflow().errors.ResourceExhaustedError:
         raise FeatureStoreError("the device ran out of memory", "Use a smaller --batch-size.") from None
     gap = report.gap_at(state.history, state.best_epoch)
     done = Fitted(output, evaluation, state.history, state.best_epoch, gap)
     if device.chief:
         saved.save(output, model, data, settings, window=window, evaluation=evaluation, best_epoch=state.best_epoch)
-        report.write(output, evaluation, state.history, state.best_epoch)
+        report.write(output, evaluation, state.history, state.best_epoch, title=f"{settings.model} on {data.url}")
     return done
 
 
@@ -87,7 +88,10 @@ def evaluate(model: Any, data: DataSet, split: str, *, window: int | None, seed:
     sidecar = data.sidecar
     batches = pipeline.load(data, split, batch_size=EVALUATION_BATCH, window=window)
     n, windows = data.records(split), pipeline.windows_of(sidecar, window)
-    scores = score(model, batches, n, windows)
+    try:
+        scores = score(model, batches, n, windows)
+    except tensorflow().errors.DataLossError:
+        raise data.damaged() from None
     keys = pipeline.keys(data, split)
     return metrics.evaluate(scores, keys, classes=sidecar.classes, split=split, scheme=sidecar.scheme, seed=seed)
 
@@ -137,7 +141,12 @@ def _train(
 ) -> None:
     batch = catalogue.batch_size(settings, data.records("training")) * device.replicas
     steps = pipeline.steps_per_epoch(data, batch)
-    scorers = _scorers(model, data, window)
+    augment = Augment(masks=settings.masks, mixup=settings.mixup)
+    with device.scope():
+        learner = catalogue.fed_with_stored(model, data.sidecar, augment)
+        judged = catalogue.fed_with_stored(model, data.sidecar, Augment())
+        judged.compile(jit_compile=device.jit)
+    scorers = _scorers(judged, data, window)
     for number, stage in enumerate(stages_of(settings)):
         if number < state.stage or (number == state.stage and state.stage_done):
             continue
@@ -146,9 +155,9 @@ def _train(
             state.stage, state.stage_first, state.waited = number, state.epoch, 0
             state.stage_done, state.variables = False, []
         last = state.stage_first + stage.epochs
-        prepare(model, settings, stage, steps, device)
+        prepare(model, settings, stage, steps, device, learner)
         if state.variables:
-            keeper.restore(model, state.variables)
+            keeper.restore(learner, state.variables)
         keep = keeper.make_keeper(
             state,
             folder=folder if device.chief else None,
@@ -164,13 +173,14 @@ def _train(
             window=window,
             training=True,
             epochs=(state.epoch, last),
-            augment=Augment(masks=settings.masks, mixup=settings.mixup),
+            augment=augment,
+            cast=False,
             class_weights=class_weights(data, settings),
             seed=settings.seed,
             deterministic=settings.deterministic,
         )
         first = state.epoch
-        model.fit(
+        learner.fit(
             stream,
             steps_per_epoch=steps,
             initial_epoch=first,
@@ -181,8 +191,13 @@ def _train(
         )
 
 
-def prepare(model: Any, settings: Settings, stage: Stage, steps: int, device: Device) -> None:
-    """Choose what is trained and compile: AdamW, a short warm-up, then a cosine to zero over the stage."""
+def prepare(
+    model: Any, settings: Settings, stage: Stage, steps: int, device: Device, learner: Any | None = None
+) -> None:
+    """Choose what is trained and compile: AdamW, a short warm-up, then a cosine to zero over the stage.
+
+    learner is what is compiled in the model's stead: the model behind its cast (`catalogue.fed_with_stored`).
+    """
     if settings.model == "mobilenet" and settings.weights != "none":
         backbone = model.get_layer("backbone")
         backbone.trainable = stage.fine_tunes
@@ -198,11 +213,11 @@ def prepare(model: Any, settings: Settings, stage: Stage, steps: int, device: De
         )
         optimizer = keras().optimizers.AdamW(schedule, weight_decay=settings.weight_decay, clipnorm=1.0)
         loss = keras().losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
-        model.compile(optimizer=optimizer, loss=loss, jit_compile=device.jit)
+        (learner or model).compile(optimizer=optimizer, loss=loss, jit_compile=device.jit)
 
 
 def _scorers(model: Any, data: DataSet, window: int | None) -> tuple[keeper.Score, keeper.Score]:
-    """(training, validation): each scores the model as it is, on records without augmentation.
+    """(training, validation): each scores the model, behind its cast, as it is, on records without augmentation.
 
     The training records are as many as the validation split has, so that their curve costs no more.
     """
@@ -210,7 +225,7 @@ def _scorers(model: Any, data: DataSet, window: int | None) -> tuple[keeper.Scor
 
     def scorer(split: str, limit: int | None) -> keeper.Score:
         keys = pipeline.keys(data, split, limit)
-        batches = pipeline.load(data, split, batch_size=EVALUATION_BATCH, window=window, limit=limit)
+        batches = pipeline.load(data, split, batch_size=EVALUATION_BATCH, window=window, limit=limit, cast=False)
 
         def measure() -> tuple[float, float]:
             scores = score(model, batches, len(keys.labels), windows)

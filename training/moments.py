@@ -26,13 +26,23 @@ class Moments:
 
     def add(self, kind: str, array: np.ndarray) -> None:
         """Count one float32 array of a record, time first."""
-        rows = {"mel": array, "wave": array.reshape(-1, 1), "features": array.reshape(1, -1)}[kind]
+        if kind == "mel":  # finite in the store, and large: one compiled sweep
+            self._add_rows(array)
+            return
+        rows = array.reshape(-1, 1) if kind == "wave" else array.reshape(1, -1)
         known = np.isfinite(rows)
         if not known.all():
             rows = np.where(known, rows, 0)
         self.n = self.n + known.sum(axis=0)
         self.total = self.total + rows.sum(axis=0, dtype=np.float64)
         self.squares = self.squares + np.square(rows, dtype=np.float64).sum(axis=0)
+
+    def _add_rows(self, rows: np.ndarray) -> None:
+        from training import kernels
+
+        total, squares = np.zeros((2, rows.shape[1]))
+        kernels.add_sums(rows, total, squares)
+        self.n, self.total, self.squares = self.n + len(rows), self.total + total, self.squares + squares
 
     def see(self, shape: tuple[int, ...]) -> None:
         """Note the shape of a record, also of one that the sums leave out."""

@@ -18,10 +18,11 @@ from training import augment as augmentation
 from training.augment import Augment
 from training.backend import tensorflow
 from training.dataset import DataSet
-from training.sidecar import DataMismatch, Sidecar
+from training.sidecar import Sidecar
 
 CYCLE = 16  # shards read at once
 SHUFFLE_BYTES = 512_000_000
+READ_BYTES = 1_000_000  # of one shard, before the next one has its turn
 CACHE_SHARE = 0.25  # of the machine's memory
 
 
@@ -43,6 +44,11 @@ def windows_of(sidecar: Sidecar, window: int | None) -> int:
 def steps_per_epoch(data: DataSet, batch_size: int, split: str = "training") -> int:
     """Batches that show every record of the split once: the last is filled from the next shuffle."""
     return math.ceil(data.records(split) / batch_size)
+
+
+def handed_over(sidecar: Sidecar, augment: Augment) -> str:
+    """dtype in which `load(cast=False)` delivers x: that on disk, or float32 for features and where examples mix."""
+    return "float32" if sidecar.kind == "features" or augment.mixup else sidecar.dtype
 
 
 def load(
@@ -68,11 +74,11 @@ def load(
     is full. Otherwise all windows of each record in order, `windows_of` of them, evenly spaced: x is
     (batch * windows, ...); the last batch is filled up by starting over, so cut the scores to the records.
     cache None keeps the split in memory if it fits into a quarter of the machine's; limit takes the first records.
-    cast=False leaves x as it is on disk (float16, or uint8 steps), for a model that casts on its device; augmentation
-    and features are always float32.
+    cast=False leaves x as `handed_over` says (float16, or uint8 steps), for a model that casts on its device.
     """
     tf = tensorflow()
-    reader = _Reader(data.sidecar, window, cast or training)
+    augment = (augment or Augment()) if training else Augment()
+    reader = _Reader(data.sidecar, window, cast or handed_over(data.sidecar, augment) == "float32")
     options = tf.data.Options()
     options.deterministic = deterministic or not training
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -83,7 +89,7 @@ def load(
         weights = np.ones(len(data.sidecar.classes)) if class_weights is None else class_weights
 
         def prepare(step: Any, batch: Any) -> Any:
-            return reader.training(batch, augment or Augment(), weights, tf.stack([tf.cast(seed, tf.int64), step]))
+            return reader.training(batch, augment, weights, tf.stack([tf.cast(seed, tf.int64), step]))
 
         out = stream.batch(batch_size, drop_remainder=True).enumerate(first)
         out = out.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
@@ -102,11 +108,8 @@ def keys(data: DataSet, split: str, limit: int | None = None) -> Keys:
     batches = _strings(data, split, deterministic=True).batch(256).map(lambda b: tf.io.parse_example(b, wanted))
     try:
         parts = list(batches.as_numpy_iterator())
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise DataMismatch(
-            f"{data.url}: a shard of the {split} split is damaged ({error.message.splitlines()[0]})",
-            "Run again with --verify hash, which finds damaged records and leaves them out.",
-        ) from None
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        raise data.damaged() from None
     columns = (np.concatenate([np.zeros(0, np.int64), *(p[n] for p in parts)])[:limit] for n in wanted)
     return Keys(*columns)
 
@@ -118,16 +121,27 @@ def fits_memory(data: DataSet, split: str) -> bool:
 
 
 def _strings(data: DataSet, split: str, *, deterministic: bool, order: Any = None) -> Any:
-    """The serialised records of a split, several shards at once; `order` permutes the shards."""
+    """The serialised records of a split, several shards at once, some records of each in turn.
+
+    `order` permutes the shards. Records travel between threads READ_BYTES at a time: one by one, the threads would
+    spend more on waking each other than on reading.
+    """
     tf = tensorflow()
+    some = max(1, READ_BYTES // _record_bytes(data, split))
     paths = tf.constant(data.paths[split])
     compression = "GZIP" if data.sidecar.compression == "gzip" else ""
-    return tf.data.Dataset.from_tensor_slices(paths if order is None else tf.gather(paths, order)).interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
+    blocks = tf.data.Dataset.from_tensor_slices(paths if order is None else tf.gather(paths, order)).interleave(
+        lambda path: tf.data.TFRecordDataset(path, compression_type=compression).batch(some),
         cycle_length=min(CYCLE, len(data.paths[split])),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic,
     )
+    return blocks.unbatch()
+
+
+def _record_bytes(data: DataSet, split: str) -> int:
+    """Bytes of a record on disk, on average; at least 1."""
+    return max(1, sum(s.bytes for s in data.sidecar.of_split(split)) // max(1, data.records(split)))
 
 
 def _epochs(
@@ -136,8 +150,7 @@ def _epochs(
     """Serialised records, epoch after epoch in one stream, so that nothing stops at an epoch's end."""
     tf = tensorflow()
     n = data.records(split)
-    size = max(1, sum(s.bytes for s in data.sidecar.of_split(split)) // max(1, n))
-    buffer = min(n, max(256, SHUFFLE_BYTES // size))
+    buffer = min(n, max(256, SHUFFLE_BYTES // _record_bytes(data, split)))
     take = steps_per_epoch(data, batch_size, split) * batch_size
     cached = _strings(data, split, deterministic=deterministic).cache() if keep else None
 
@@ -173,7 +186,8 @@ class _Reader:
                 "shape": tf.io.FixedLenFeature([len(shape)], tf.int64),
             },
         )
-        size = int(np.prod(shape)) * self.sidecar.encoding.itemsize
+        whole = self.sidecar.image or self.sidecar.kind == "features"  # all of one length: nothing to pad
+        size = None if whole else int(np.prod(shape)) * self.sidecar.encoding.itemsize
         if self.sidecar.dtype == "float16":  # TensorFlow pads no float16: read the bits, then name them
             flat = tf.bitcast(tf.io.decode_raw(features["array"], tf.uint16, fixed_length=size), tf.float16)
         else:
@@ -181,7 +195,7 @@ class _Reader:
         return tf.reshape(flat, [-1, *shape]), features["shape"][:, 0], features["label"]
 
     def _float(self, x: Any) -> Any:
-        if not self.cast and self.sidecar.kind != "features":
+        if not self.cast:
             return x
         tf = tensorflow()
         x = tf.cast(x, tf.float32)
@@ -202,11 +216,17 @@ class _Reader:
         x, y = self._float(x), self._one_hot(labels)
         w = tf.gather(tf.constant(class_weights, tf.float32), labels)
         if augment.masks and self.sidecar.kind == "mel":
-            fill = tf.constant(self.sidecar.normalisation["mean"], tf.float32)
-            x = augmentation.mask(x, fill, augment, augmentation.fold(seed, 1))
+            x = augmentation.mask(x, self._mean(x.dtype), augment, augmentation.fold(seed, 1))
         if augment.mixup:
             x, y, w = augmentation.mixup(x, y, w, augment.mixup, augmentation.fold(seed, 2))
         return x, y, w
+
+    def _mean(self, dtype: Any) -> Any:
+        """The training mean of each band as a tensor of `dtype`: for uint8 the nearest step."""
+        mean = np.asarray(self.sidecar.normalisation["mean"], np.float32)
+        if dtype == "uint8":
+            mean = np.frombuffer(self.sidecar.encoding.encode(mean), np.uint8)
+        return tensorflow().constant(mean.astype(dtype.as_numpy_dtype))
 
     def windows(self, batch: Any) -> tuple[Any, Any]:
         """Every window of each record, one record after the other: (x, y)."""

@@ -1,7 +1,8 @@
 """Which record goes into which shard, and in which order: a seeded permutation that depends on nothing else.
 
-Runs of RUN neighbouring keys are dealt to the shards together and shuffled inside their shard. The store keeps
-neighbours in one row group, so a shard is read almost without decompressing what belongs to another.
+Runs of RUN neighbouring keys of the store, whatever their splits, are dealt to tasks; the keys of one task and split
+are one shard, shuffled. The store keeps neighbours in one row group: a task reads stretches of it once and writes what
+it found there as one training, one validation and one test shard.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ TARGET_BYTES = 100_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """One shard to be: int64 track_ids, excerpts, artists and labels (n,) in the order of its records."""
+    """One shard to be: int64 track_ids, excerpts, artists and labels (n,) in the order of its records.
 
+    Shards of the same `task`, one of each split at most, are read from the same stretches of the store.
+    """
+
+    task: int
     split: str
     index: int
     of: int
@@ -40,11 +45,6 @@ class ShardPlan:
         """What record `at` says beside its array."""
         columns = {"track_id": self.track_ids, "excerpt": self.excerpts, "artist": self.artists, "label": self.labels}
         return {name: int(values[at]) for name, values in columns.items()}
-
-    @property
-    def read_order(self) -> np.ndarray:
-        """Indices of the records by (track_id, excerpt): the order in which the store is read fastest."""
-        return np.lexsort((self.excerpts, self.track_ids))
 
 
 def classes_of(examples: pa.Table) -> tuple[str, ...]:
@@ -65,35 +65,33 @@ def plan_shards(
 ) -> list[ShardPlan]:
     """Deal the examples (track_id, excerpt, genre, split, artist) to shards: training, then validation, then test.
 
-    shards is the number for the training split (None: about 100 MB each); the other splits get shards of that size.
-    Examples of a genre outside `classes` are left out.
+    shards is the number of tasks, and so of shards in each split that has records enough (None: as many as keep every
+    shard at about 100 MB or below). Examples of a genre outside `classes` are left out.
     """
     number = {genre: i for i, genre in enumerate(classes)}
+    rows = examples.sort_by([("track_id", "ascending"), ("excerpt", "ascending")])
+    labels = np.array([number.get(g, -1) for g in rows["genre"].to_pylist()], np.int64)
+    ids, excerpts, artists = (np.asarray(rows[c].to_numpy(), np.int64) for c in ("track_id", "excerpt", "artist"))
+    splits = np.array(rows["split"].to_pylist())
+    known = np.flatnonzero(labels >= 0)
+    largest = max(int(np.count_nonzero(splits[known] == split)) for split in schemas.SPLITS)
+    tasks = min(largest, shards or math.ceil(largest * record_bytes / TARGET_BYTES))
+    rng = np.random.default_rng(seed)
+    dealt = [known[part] for part in _deal(len(known), tasks, rng)]
     out: list[ShardPlan] = []
-    per_shard = max(1, TARGET_BYTES // max(1, record_bytes))
-    for at, split in enumerate(schemas.SPLITS):
-        rows = examples.filter(pa.compute.equal(examples["split"], split)).sort_by(
-            [("track_id", "ascending"), ("excerpt", "ascending")]
-        )
-        labels = np.array([number.get(g, -1) for g in rows["genre"].to_pylist()], np.int64)
-        ids, excerpts, artists = (
-            np.asarray(rows[c].to_numpy(), np.int64)[labels >= 0] for c in ("track_id", "excerpt", "artist")
-        )
-        labels = labels[labels >= 0]
-        if shards is not None and split == "training":
-            per_shard = max(1, math.ceil(len(labels) / shards))
-        parts = _deal(len(labels), math.ceil(len(labels) / per_shard), np.random.default_rng([seed, at]))
+    for split in schemas.SPLITS:
+        found = [(task, part[splits[part] == split]) for task, part in enumerate(dealt)]
+        parts = [(task, rng.permutation(part)) for task, part in found if len(part)]
         out += [
-            ShardPlan(split, i, len(parts), ids[p], excerpts[p], artists[p], labels[p]) for i, p in enumerate(parts)
+            ShardPlan(task, split, i, len(parts), ids[p], excerpts[p], artists[p], labels[p])
+            for i, (task, p) in enumerate(parts)
         ]
     return out
 
 
-def _deal(n: int, shards: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices 0..n-1 in `shards` shuffled parts whose sizes differ by less than RUN."""
-    if not n:
-        return []
-    run = max(1, min(RUN, n // (4 * shards)))  # few records: better mixed than quickly read
-    runs = np.array_split(np.arange(n), math.ceil(n / run))
-    order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
-    return [rng.permutation(part) for part in np.array_split(order, shards)]
+def _deal(n: int, tasks: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices 0..n-1 in `tasks` parts, run by run, whose sizes differ by RUN at most; each part in ascending order."""
+    run = max(1, min(RUN, n // (4 * tasks)))  # few records: better mixed than quickly read
+    runs = -(-n // run)
+    parts = np.array_split(rng.permutation(runs), tasks)
+    return [np.flatnonzero(np.isin(np.arange(n) // run, part)) for part in parts]

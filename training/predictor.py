@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from featurestore import registry
+from featurestore.datasets import encode_name
 from featurestore.errors import AudioError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
 from featurestore.store import OWN_SET, Store
@@ -156,7 +157,7 @@ def _row(
     first, second = np.argsort(-scores, kind="stable")[:2]
     best = float(scores[first])
     row = {
-        "file": path,
+        "file": encode_name(path),
         "genre": card.classes[first] if best >= threshold else UNKNOWN,
         "score": round(best, 4),
         "guess": card.classes[first],

@@ -28,16 +28,18 @@ class DamagedRecord(ValueError):
         self.offset = offset
 
 
-def masked_crc(data: bytes) -> int:
-    """CRC32C of `data`, rotated right by 15 bits and offset, as TFRecord stores it (0 to 2**32 - 1)."""
-    crc = google_crc32c.value(data)
+def masked_crc(*parts: bytes) -> int:
+    """CRC32C of `parts` in a row, rotated right by 15 bits and offset, as TFRecord stores it (0 to 2**32 - 1)."""
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, part)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def frame(payload: bytes) -> bytes:
-    """The record that carries `payload`: len(payload) + OVERHEAD bytes."""
-    length = _LENGTH.pack(len(payload))
-    return b"".join((length, _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))))
+def frame(*payload: bytes) -> bytes:
+    """The record that carries `payload`, given whole or in parts: its length + OVERHEAD bytes."""
+    length = _LENGTH.pack(sum(map(len, payload)))
+    return b"".join((length, _CRC.pack(masked_crc(length)), *payload, _CRC.pack(masked_crc(*payload))))
 
 
 def unframe(data: bytes, *, skip_damaged: bool = False) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import numpy as np
 from featurestore import files
 from training.metrics import Evaluation
 
+LONGEST_TITLE = 110  # characters that fit above the curves; of a longer one the middle goes
 WIDE_GAP = 0.15  # of accuracy; beyond it the report speaks of memorising
 _INK, _TRAIN, _VALIDATION = "#222222", "#1f6f8b", "#d1603d"
 
@@ -22,8 +23,8 @@ def gap_at(history: list[dict[str, float]], epoch: int) -> float:
     return row["training_accuracy"] - row["validation_accuracy"]
 
 
-def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], best_epoch: int) -> None:
-    """Write the report's files to `folder`, each atomically."""
+def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], best_epoch: int, *, title: str) -> None:
+    """Write the report's files to `folder`, each atomically; title names model and data."""
     last = int(history[-1]["epoch"])
     facts = {
         "test": evaluation.as_dict(),
@@ -33,7 +34,7 @@ def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], 
     }
     _put(folder, "metrics.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
     _put(folder, "history.json", (json.dumps(history, indent=1) + "\n").encode())
-    _put(folder, "curves.png", _png(curves(history, best_epoch)))
+    _put(folder, "curves.png", _png(curves(history, best_epoch, title)))
     _put(folder, "confusion.png", _png(confusion(evaluation)))
 
 
@@ -44,12 +45,15 @@ def write_evaluation(folder: str, evaluation: Evaluation) -> None:
     _put(folder, f"{evaluation.split}_confusion.png", _png(confusion(evaluation)))
 
 
-def curves(history: list[dict[str, float]], best_epoch: int) -> Any:
+def curves(history: list[dict[str, float]], best_epoch: int, title: str) -> Any:
     """Accuracy and cross-entropy over epochs; the band between training and validation is the overfitting gap."""
     from matplotlib.figure import Figure
 
     epochs = np.array([r["epoch"] for r in history])
     figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure.suptitle(
+        title if len(title) <= LONGEST_TITLE else f"{title[:24]}…{title[25 - LONGEST_TITLE :]}", fontsize=11
+    )
     panels = figure.subplots(1, 2)
     for axes, name, label in zip(panels, ("accuracy", "loss"), ("accuracy", "cross-entropy"), strict=True):
         train = np.array([r[f"training_{name}"] for r in history])

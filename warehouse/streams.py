@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +33,7 @@ class MelBatch:
     track_ids  (n,) int64
     excerpts   (n,) int16
     genres     (n,) object: genre as str, None where unlabelled
-    mels       n arrays (n_mels, n_frames) float32 in dB
+    mels       n arrays (n_mels, n_frames) in dB, float32 (see `iter_mels` for float16)
     """
 
     track_ids: np.ndarray
@@ -67,11 +68,13 @@ def iter_mels(
     subset: str | None = None,
     keys: pa.Table | None = None,
     batch_size: int = 64,
+    stored: bool = False,
 ) -> Iterator[MelBatch]:
     """Stream the mel spectrograms, by (track_id, excerpt), or exactly in the order of `keys`.
 
     keys is a table (track_id, excerpt); only the row groups that hold them are read, and split, scheme and subset
-    are not to be given with it. Unlabelled tracks are included. Memory is bounded by batch_size.
+    are not to be given with it. Unlabelled tracks are included. Memory is bounded by batch_size. stored=True leaves
+    mels that are stored as float16 in that dtype, read-only and uncopied; others become float32 either way.
 
     Raises MissingInput (no such split, nothing measured, unknown keys), UsageError or StoreDamaged.
     """
@@ -79,6 +82,8 @@ def iter_mels(
     spec = found.store.spec
 
     def decode(row: Row) -> np.ndarray:
+        if stored and spec.mel_dtype == "float16":
+            return np.frombuffer(row["mel"], "<f2").reshape(spec.n_mels, -1)
         return arrays.decode_mel(row["mel"], spec.mel_dtype, spec.n_mels)
 
     rows = _rows(found, "mel", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
@@ -175,12 +180,13 @@ class _Files:
         offset = np.cumsum(sizes) - sizes
         local = at - index.starts[groups[which]] + offset[which]
         try:
-            values = index.parquet.read_row_groups(groups.tolist(), list(columns))
+            # one column, or one and a number: a thread more only costs its waking
+            found = index.parquet.read_row_groups(groups.tolist(), list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StoreDamaged(f"{path}: {error}", REPAIR) from None
-        arrays = {name: values[name].combine_chunks() for name in columns}
+        values = {name: _values(found[name]) for name in columns}
         for i in local.tolist():
-            yield {name: _plain(array[i]) for name, array in arrays.items()}
+            yield {name: column[i] for name, column in values.items()}
 
     def _index(self, batch: str) -> _Index:
         if batch in self._open:
@@ -211,6 +217,14 @@ class _Index:
     starts: np.ndarray
 
 
-def _plain(value: pa.Scalar) -> Any:
-    # bytes stay where Arrow put them
-    return value.as_buffer() if pa.types.is_binary(value.type) else value.as_py()
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; bytes as buffers that lie where Arrow put them (its own scalars are copies)."""
+    if not pa.types.is_binary(column.type):
+        return column.to_pylist()
+    return [value for chunk in column.chunks for value in _buffers(chunk)]
+
+
+def _buffers(chunk: pa.BinaryArray) -> list[pa.Buffer]:
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+    return [data.slice(a, b - a) for a, b in itertools.pairwise(ends)]

@@ -1,0 +1,79 @@
+"""Stores, shards and toy models that the tests of training share. A test file names it in pytest_plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featurestore.spec import Spec
+from tests.factories import make_store
+from training import (
+    catalogue,
+    devices,
+    loop,
+    saved,
+)
+from training.dataset import DataSet, open_data
+from training.export import export
+
+SPEC = Spec(n_mels=16, excerpt_seconds=1.0, wave_seconds=1.0, groups=("fma",))
+GENRES = ("Ambient", "Blues", "Choral")
+DEVICE = devices.Device("CPU", 1, "float32", None, False)
+KINDS = ("mel", "wave", "features")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store `s` and its shards `tf`: 60 tracks of 3 genres, artists apart."""
+    folder = tmp_path_factory.mktemp("home")
+    store = make_store(str(folder / "s"), tracks=60, artists_per_genre=10, spec=SPEC, signal=3.0, artist_signal=0.3)
+    for kind in KINDS:
+        export(store, kind=kind, output=str(folder / "tf"), shards=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sets(home: Path) -> dict[str, DataSet]:
+    return {kind: open_data(str(home / "tf" / kind)) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def trained(sets: dict[str, DataSet], tmp_path_factory: pytest.TempPathFactory) -> dict[str, loop.Fitted]:
+    """Toy networks, trained to the end: genres are a bright band (mel), a pitch (wave), shifted means (features)."""
+    folder = tmp_path_factory.mktemp("models")
+    runs = {
+        "cnn": settings_of("cnn", width=4, epochs=12, batch_size=8, learning_rate=3e-3),
+        "mlp": settings_of("mlp", width=64, epochs=60, learning_rate=3e-3),
+        "raw_cnn": settings_of("raw_cnn", variant="strided", epochs=5, batch_size=8),
+    }
+    kinds = {"cnn": "mel", "mlp": "features", "raw_cnn": "wave"}
+    return {
+        name: loop.fit(sets[kinds[name]], settings, output=str(folder / name), device=DEVICE)
+        for name, settings in runs.items()
+    }
+
+
+def settings_of(model: str, **changes: Any) -> catalogue.Settings:
+    return catalogue.settings_for(model, **{"epochs": 3, **changes})
+
+
+def batches_of(dataset: Any) -> list[tuple[np.ndarray, ...]]:
+    return list(dataset.as_numpy_iterator())
+
+
+def card_of(kind: str = "mel", window: int | None = 16, spec: Spec = SPEC) -> saved.Card:
+    return saved.Card(
+        name="cnn",
+        kind=kind,
+        classes=GENRES,
+        window=window,
+        image=None,
+        feature_set="librosa",
+        columns=(),
+        threshold=0.5,
+        spec=spec,
+        facts={},
+    )

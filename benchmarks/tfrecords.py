@@ -32,6 +32,7 @@ from training.export import export
 SIDE = 224
 GENRES = ("Ambient", "Blues", "Choral")
 BATCH = 64
+BATCH_TRACKS = 2600  # about a gigabyte: what a build merges its batches to
 
 
 def images(store: Store) -> Iterator[tuple[np.ndarray, int]]:
@@ -243,8 +244,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if args.only != "read":
+            spec = Spec(groups=("fma",))
             store, few = (
-                make_store(str(folder / f"store-{n}"), tracks=n, genres=GENRES, spec=Spec(groups=("fma",)))
+                make_store(str(folder / f"store-{n}"), tracks=n, genres=GENRES, spec=spec, batch_tracks=BATCH_TRACKS)
                 for n in (args.records, args.few)
             )
             tables["Writing 224 x 224 images"] = writing_arrays(folder, few, args.repeats)

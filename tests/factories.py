@@ -87,6 +87,14 @@ def batch_tables(
     }
 
 
+def write_features(store: Store, batch: str, ids: list[int], values: np.ndarray) -> None:
+    """Commit a batch of one excerpt per track, with these features (n, columns)."""
+    keys = [(i, 0) for i in ids]
+    rng = np.random.default_rng(0)
+    genre = np.zeros(len(ids), int)
+    store.write_batch(batch, batch_tables(store.spec, batch, keys, values.astype(np.float32), genre, True, rng))
+
+
 def _excerpt_row(spec: Spec, batch: str, track_id: int, excerpt: int) -> dict[str, object]:
     return {
         "track_id": track_id,

@@ -160,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tracks", metavar="N", type=cli.positive, default=12, help="clips in the collection")
     cli.add_seed(parser)
     args = parser.parse_args(argv)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in the background: builds would ignore Ctrl-C too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     rows, counts = kill(args.kills, args.tracks, args.seed)
     common.report(args.format, {"killed at random points": rows}, **counts)
     return 1 if counts["tables_that_differ"] or counts["damages"] or counts["tracebacks"] else 0

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from featurestore import interrupt, schemas
-from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, FeatureStoreError, of_system
+from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, FeatureStoreError, of_system
 from featurestore.store import DEFAULT_STORE
 
 FORMATS = ("table", "csv", "json", "parquet", "markdown")
@@ -148,9 +148,3 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
 def subcommands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Parser]:
     """Required subcommands: naming none prints the help and exits 2."""
     return parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-
-
-def usage_error(message: str) -> int:
-    """Print a usage message; returns exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    return EXIT_USAGE

@@ -14,7 +14,6 @@ import numpy as np
 from featurestore.errors import UsageError
 from featurestore.spec import Spec
 
-DTYPES = ("float16", "uint8", "float32")
 DEFAULT_DTYPE = {"mel": "float16", "wave": "float16", "features": "float32"}
 _NUMPY = {"float16": "<f2", "uint8": "|u1", "float32": "<f4"}
 MEL_RANGE_DB = 160.0

@@ -2,7 +2,7 @@
 
 Reading 518 separate columns for every question would take seconds on a large store. The file is made when a
 connection first asks for it, by the SQL in `vectors.sql`, in a temporary file that ends with the connection: it cannot
-be stale, and the store is not written to.
+be stale, and the store is not written to. An index (`warehouse.index`) keeps the vectors beside the store's files.
 """
 
 from __future__ import annotations

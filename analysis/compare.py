@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis import comparison, keep, leakage, models, options, output, search
-from analysis import data as tables
-from analysis.data import Data, Plan
-from analysis.search import Final, Trial
-from featurestore import cli
+from analysis import options
+from analysis.data import samples as tables
+from analysis.data.samples import Data, Plan
+from analysis.models import grid, keep, search
+from analysis.models.search import Final, Trial
+from analysis.results import output
+from analysis.studies import comparison, leakage
 from featurestore.errors import UsageError
-from featurestore.store import OWN_SET, Store
+from featurestore.store.store import OWN_SET, Store
+from featurestore.terminal import cli
 
-ALL = tuple(models.MODELS)
+ALL = tuple(grid.MODELS)
 
 
 def compare(
@@ -96,7 +99,7 @@ def compare(
 
 
 def _check(names: Sequence[str], save: str) -> None:
-    unknown = [n for n in names if n not in models.MODELS]
+    unknown = [n for n in names if n not in grid.MODELS]
     if unknown or not names:
         raise UsageError(f"no model {', '.join(map(repr, unknown)) or 'named'}", f"Choose from {', '.join(ALL)}.")
     if save not in ("best", "none", *names):

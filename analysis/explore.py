@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis import audio_plots, explore_plots, options, output
-from analysis import data as tables
-from featurestore import cli
+from analysis import options
+from analysis.data import samples as tables
+from analysis.figures import audio_plots, explore_plots
+from analysis.results import output
 from featurestore.errors import MissingInput
-from featurestore.store import OWN_SET, Store, default_scheme
+from featurestore.store.store import OWN_SET, Store, default_scheme
+from featurestore.terminal import cli
 
 NONE = "(no genre)"
 CLUSTER_AT = 0.7  # columns whose rank correlation exceeds this share a cluster

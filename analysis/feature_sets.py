@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis import data as tables
-from analysis import evaluation, models, options, output, plots, search
-from analysis.data import Data, Sample
-from analysis.evaluation import Scored
-from analysis.models import Candidate
-from featurestore import cli
+from analysis import options
+from analysis.data import samples as tables
+from analysis.data.samples import Data, Sample
+from analysis.evaluation import statistics
+from analysis.evaluation.statistics import Scored
+from analysis.figures import plots
+from analysis.models import grid, search
+from analysis.models.grid import Candidate
+from analysis.results import output
 from featurestore.errors import MissingInput
-from featurestore.store import OWN_SET, Store
+from featurestore.store.store import OWN_SET, Store
+from featurestore.terminal import cli
 
 TOGETHER = "everything"
 
@@ -49,7 +53,7 @@ def feature_sets(
 
     Raises UsageError for a model without a fixed setting, MissingInput where the sets share too few tracks.
     """
-    models.require_fixed([model])
+    grid.require_fixed([model])
     clock = output.Clock()
     with clock.stage("read"):
         loaded = _load(store, sets, scheme, subset)
@@ -73,7 +77,7 @@ def feature_sets(
             jobs=jobs,
             sets=list(loaded),
             model=model,
-            setting=dict(models.FIXED[model]),
+            setting=dict(grid.FIXED[model]),
             scored_on=scored,
             shared_tracks=data.n_tracks,
             notes=data.notes,
@@ -179,7 +183,7 @@ def _rest(every: tuple[int, ...], at: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _fit(model: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> tuple[float, Scored]:
-    params = dict(models.FIXED[model])
+    params = dict(grid.FIXED[model])
     if model == "knn":
         params["n_neighbors"] = min(params["n_neighbors"], len(learn))
     fitted = search.fit(Candidate(model, None, params), learn, seed)
@@ -190,11 +194,11 @@ def _rows(
     choices: Sequence[Variant], answers: Sequence[tuple[float, Scored]], n_train: int, seed: int
 ) -> list[dict[str, Any]]:
     whole = answers[0][1]
-    p = [evaluation.mcnemar(s, whole)[2] for _, s in answers[1:]]
+    p = [statistics.mcnemar(s, whole)[2] for _, s in answers[1:]]
     rows = []
-    for v, (train, scored), adjusted in zip(choices, answers, [None, *evaluation.holm(p)], strict=True):
-        accuracy = evaluation.accuracy_interval(scored, seed)
-        change = evaluation.paired_difference(scored, whole, seed)
+    for v, (train, scored), adjusted in zip(choices, answers, [None, *statistics.holm(p)], strict=True):
+        accuracy = statistics.accuracy_interval(scored, seed)
+        change = statistics.paired_difference(scored, whole, seed)
         rows.append(
             {
                 "features": v.name,
@@ -235,7 +239,7 @@ def _sentence(rows: Sequence[dict[str, Any]], sets: Sequence[str], model: str, s
 
 def _figures(rows: Sequence[dict[str, Any]], scored: str) -> dict[str, Any]:
     names = {"together": "all: ", "set": "set: ", "alone": "only ", "without": ""}
-    accuracy = [evaluation.Interval(r["accuracy"], r["low"], r["high"]) for r in rows]
+    accuracy = [statistics.Interval(r["accuracy"], r["low"], r["high"]) for r in rows]
     return {
         "feature_sets": plots.dots(
             [names[r["kind"]] + r["features"] for r in rows],
@@ -253,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_study(parser, features=False)
     add = parser.add_argument
     add("--sets", metavar="A,B", type=options.names, default=None, help="sets to compare; every set of the store")
-    add("--model", choices=tuple(models.FIXED), default="svm_rbf", help="model that judges")
+    add("--model", choices=tuple(grid.FIXED), default="svm_rbf", help="model that judges")
     args = parser.parse_args(argv)
     with options.joblib_backend(args.backend):
         study = feature_sets(

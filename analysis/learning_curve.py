@@ -14,14 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from analysis import data as tables
-from analysis import evaluation, models, options, output, plots, powerlaw, search
-from analysis.data import Data, Sample
-from analysis.evaluation import Interval, Scored
-from analysis.models import Candidate
-from featurestore import cli
+from analysis import options
+from analysis.data import samples as tables
+from analysis.data.samples import Data, Sample
+from analysis.evaluation import statistics
+from analysis.evaluation.statistics import Interval, Scored
+from analysis.figures import plots
+from analysis.models import grid, search
+from analysis.models.grid import Candidate
+from analysis.results import output
+from analysis.studies import powerlaw
 from featurestore.errors import MissingInput
-from featurestore.store import OWN_SET, Store
+from featurestore.store.store import OWN_SET, Store
+from featurestore.terminal import cli
 
 TARGETS = {"fma_medium": 25_000, "fma_large": 106_574}
 DEFAULT_MODELS = ("logistic", "knn", "svm_rbf")
@@ -44,7 +49,7 @@ def learning_curve(
     jobs: int = 1,
 ) -> output.Study:
     """Run the study at the models' fixed settings. Raises MissingInput where there are too few tracks for a curve."""
-    models.require_fixed(names)
+    grid.require_fixed(names)
     clock = output.Clock()
     with clock.stage("read"):
         data = tables.load(store, features=features, scheme=scheme, subset=subset, groups=groups)
@@ -68,7 +73,7 @@ def learning_curve(
             scored_on=scored,
             n_scored=score.n_tracks,
             repeats=repeats,
-            settings={n: dict(models.FIXED[n]) for n in names},
+            settings={n: dict(grid.FIXED[n]) for n in names},
             notes=data.notes,
         ),
         clock,
@@ -117,7 +122,7 @@ def _draws(
 
 
 def _fit(name: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> tuple[float, Scored]:
-    params = dict(models.FIXED[name])
+    params = dict(grid.FIXED[name])
     if name == "knn":
         params["n_neighbors"] = min(params["n_neighbors"], len(learn))
     fitted = search.fit(Candidate(name, None, params), learn, seed)
@@ -126,7 +131,7 @@ def _fit(name: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> 
 
 def _row(draws: Sequence[tuple[float, Scored]], model: str, n: int, seed: int) -> dict[str, Any]:
     right = np.mean([s.correct for _, s in draws], axis=0)
-    accuracy = evaluation.interval(float(right.mean()), evaluation.bootstrap_mean(right, draws[0][1].groups, seed))
+    accuracy = statistics.interval(float(right.mean()), statistics.bootstrap_mean(right, draws[0][1].groups, seed))
     return {
         "model": model,
         "n_train": n,
@@ -150,7 +155,7 @@ def _law(
     x, weight = np.array(ladder), np.array([float(len(w)) for w in wrong])
     law = powerlaw.fit(x, np.array([w.mean() for w in wrong]), weight)
     resampled = []
-    for block in evaluation.group_weights(int(code.max()) + 1, rng, _RESAMPLES):
+    for block in statistics.group_weights(int(code.max()) + 1, rng, _RESAMPLES):
         for times in block:
             tracks = times[code]
             picked = [w[rng.integers(len(w), size=len(w))].mean(axis=0) for w in wrong]
@@ -160,7 +165,7 @@ def _law(
 
 def predict(law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: float) -> Interval:
     """Accuracy that the law predicts at n training tracks, with the interval over its resamples."""
-    return evaluation.interval(1 - float(law[0].error(n)), np.array([1 - float(r.error(n)) for r in law[1]]))
+    return statistics.interval(1 - float(law[0].error(n)), np.array([1 - float(r.error(n)) for r in law[1]]))
 
 
 def _law_row(model: str, law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: int) -> dict[str, Any]:

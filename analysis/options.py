@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 
-from featurestore import cli
+from featurestore.terminal import cli
 
 
 def add_study(parser: argparse.ArgumentParser, *, features: bool = True) -> None:

@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis import data as tables
-from analysis import frames, maps, models, options, output, pca, plots
-from analysis.data import Data, Sample
-from analysis.search import KERNEL_ROWS
-from featurestore import cli
+from analysis import options
+from analysis.data import samples as tables
+from analysis.data.samples import Data, Sample
+from analysis.figures import plots
+from analysis.models import grid
+from analysis.models.search import KERNEL_ROWS
+from analysis.results import output
+from analysis.studies import components, frames, maps
 from featurestore.errors import MissingInput
-from featurestore.store import OWN_SET, Store
+from featurestore.store.store import OWN_SET, Store
+from featurestore.terminal import cli
 
 N_LOADINGS = 5  # components whose loadings are written
 MAP_TRACKS = 2000
@@ -33,7 +37,7 @@ def pca_study(
     scheme: str | None = None,
     subset: str | None = None,
     groups: Sequence[str] | None = None,
-    names: Sequence[str] = models.CLASSICAL,
+    names: Sequence[str] = grid.CLASSICAL,
     frame_kind: str = "mel",
     map_tracks: int = MAP_TRACKS,
     seed: int = 0,
@@ -43,7 +47,7 @@ def pca_study(
 
     Raises MissingInput where there are no rows to learn from or to score.
     """
-    models.require_fixed(names)
+    grid.require_fixed(names)
     clock = output.Clock()
     with clock.stage("read"):
         data = tables.load(store, features=features, scheme=scheme, subset=subset, groups=groups)
@@ -51,15 +55,15 @@ def pca_study(
     notes = list(data.notes)
     learn = _bounded(learn, notes, seed)
     with clock.stage("decompose"):
-        parts = pca.by_group(learn, data.columns)
+        parts = components.by_group(learn, data.columns)
     whole = parts["all"]
-    at95 = whole.needed(pca.JUDGED_AT)
+    at95 = whole.needed(components.JUDGED_AT)
     with clock.stage("models x components"):
-        ks = pca.counts(len(whole.explained), [whole.needed(s) for s in pca.SHARES])
-        points = pca.sweep(learn, score, len(data.classes), ks, names, seed=seed, jobs=jobs)
+        ks = components.counts(len(whole.explained), [whole.needed(s) for s in components.SHARES])
+        points = components.sweep(learn, score, len(data.classes), ks, names, seed=seed, jobs=jobs)
     with clock.stage("intervals"):
         rows = _rows(points, whole, seed)
-        verdict = pca.judge(points, at95, seed)
+        verdict = components.judge(points, at95, seed)
     figures = _figures(parts, points, data, scored)
     sentences: list[str] = []
     if frame_kind != "none":
@@ -77,8 +81,8 @@ def pca_study(
             *(f"note: {n}" for n in notes),
             _variance_sentence(whole, len(data.columns)),
             *sentences,
-            pca.by_model(verdict),
-            pca.answer(verdict, len(data.columns), len(names), score.n_tracks, scored),
+            components.by_model(verdict),
+            components.answer(verdict, len(data.columns), len(names), score.n_tracks, scored),
         ],
         output.facts(
             store,
@@ -87,7 +91,7 @@ def pca_study(
             subset=subset,
             jobs=jobs,
             scored_on=scored,
-            settings={n: dict(models.FIXED[n]) for n in names},
+            settings={n: dict(grid.FIXED[n]) for n in names},
             verdict={"components": verdict.components, "gap": vars(verdict.gap), "accuracy": vars(verdict.score)},
             notes=notes,
         ),
@@ -111,10 +115,10 @@ def _bounded(learn: Sample, notes: list[str], seed: int) -> Sample:
     return learn.take(tables.subsample(learn, n, np.random.default_rng(seed)))
 
 
-def _rows(points: Sequence[pca.Point], whole: pca.Components, seed: int) -> list[dict[str, Any]]:
+def _rows(points: Sequence[components.Point], whole: components.Components, seed: int) -> list[dict[str, Any]]:
     kept = np.cumsum(whole.explained)
     rows = []
-    for p, (gap, accuracy) in zip(points, pca.intervals(points, seed), strict=True):
+    for p, (gap, accuracy) in zip(points, components.intervals(points, seed), strict=True):
         rows.append(
             {
                 "model": p.model,
@@ -151,19 +155,19 @@ def _shown(rows: Sequence[dict[str, Any]], at95: int) -> list[dict[str, Any]]:
     ]
 
 
-def _variance_rows(parts: dict[str, pca.Components]) -> list[dict[str, Any]]:
+def _variance_rows(parts: dict[str, components.Components]) -> list[dict[str, Any]]:
     return [
         {
             "group": name,
             "columns": p.loadings.shape[1],
             "first_component": float(p.explained[0]),
-            **{f"components_{s:.0%}".rstrip("%"): p.needed(s) for s in pca.SHARES},
+            **{f"components_{s:.0%}".rstrip("%"): p.needed(s) for s in components.SHARES},
         }
         for name, p in parts.items()
     ]
 
 
-def _explained_rows(parts: dict[str, pca.Components]) -> list[dict[str, Any]]:
+def _explained_rows(parts: dict[str, components.Components]) -> list[dict[str, Any]]:
     return [
         {"group": name, "component": i + 1, "variance": float(v), "cumulative": float(c)}
         for name, p in parts.items()
@@ -171,7 +175,7 @@ def _explained_rows(parts: dict[str, pca.Components]) -> list[dict[str, Any]]:
     ]
 
 
-def _loading_rows(whole: pca.Components, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _loading_rows(whole: components.Components, columns: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"component": i + 1, "feature": columns[j], "loading": float(row[j])}
         for i, row in enumerate(whole.loadings[:N_LOADINGS])
@@ -179,7 +183,7 @@ def _loading_rows(whole: pca.Components, columns: Sequence[str]) -> list[dict[st
     ]
 
 
-def _verdict_rows(verdict: pca.Verdict) -> list[dict[str, Any]]:
+def _verdict_rows(verdict: components.Verdict) -> list[dict[str, Any]]:
     every = {**verdict.by_model, "mean": (verdict.gap, verdict.score)}
     return [
         {
@@ -192,12 +196,14 @@ def _verdict_rows(verdict: pca.Verdict) -> list[dict[str, Any]]:
     ]
 
 
-def _variance_sentence(whole: pca.Components, n_columns: int) -> str:
-    needed = ", ".join(f"{whole.needed(s)} for {s:.0%}" for s in pca.SHARES)
+def _variance_sentence(whole: components.Components, n_columns: int) -> str:
+    needed = ", ".join(f"{whole.needed(s)} for {s:.0%}" for s in components.SHARES)
     return f"components of {n_columns} standardised columns: {needed} of the training rows' variance"
 
 
-def _figures(parts: dict[str, pca.Components], points: Sequence[pca.Point], data: Data, scored: str) -> dict[str, Any]:
+def _figures(
+    parts: dict[str, components.Components], points: Sequence[components.Point], data: Data, scored: str
+) -> dict[str, Any]:
     by_model: dict[str, dict[str, Any]] = {}
     flat: dict[str, dict[str, float]] = {}
     for p in points:
@@ -244,7 +250,7 @@ def _frames(store: Store, kind: str, data: Data, subset: str | None, seed: int) 
     axes = tuple(f"component {i + 1} ({v:.0%}), dB" for i, v in enumerate(found.explained[:2]))
     title = f"{len(codes)} of {found.n_frames:,} {kind} frames (training)"
     figure = plots.scatter({"frames": found.points}, codes, classes, title, (axes[0], axes[-1]))
-    most = ", ".join(f"{int(np.searchsorted(kept, s - 1e-9)) + 1} for {s:.0%}" for s in pca.SHARES)
+    most = ", ".join(f"{int(np.searchsorted(kept, s - 1e-9)) + 1} for {s:.0%}" for s in components.SHARES)
     return {"frames": figure}, (
         f"{kind} frames: of {len(kept)} dimensions {most} of the variance of {found.n_frames:,} frames "
         f"of {found.n_excerpts:,} training excerpts (incremental, every {frames.EVERY}th frame)"
@@ -256,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m analysis.pca_study", description=__doc__)
     options.add_study(parser)
     add = parser.add_argument
-    add("--models", metavar="A,B", type=options.names, default=",".join(models.CLASSICAL), help="models to study")
+    add("--models", metavar="A,B", type=options.names, default=",".join(grid.CLASSICAL), help="models to study")
     add("--frames", choices=(*frames.KINDS, "none"), default="mel", help="frames to decompose")
     add("--map-tracks", metavar="N", type=int, default=MAP_TRACKS, help="most tracks on the 2-D maps; 0: no maps")
     args = parser.parse_args(argv)

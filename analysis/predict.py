@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis import output, persist
-from analysis.persist import Saved
-from featurestore import cli, present, registry
+from analysis.models import persist
+from analysis.models.persist import Saved
+from analysis.results import output
+from featurestore import registry
 from featurestore.datasets import AUDIO_SUFFIXES, encode_name
 from featurestore.errors import (
     EXIT_DONE,
@@ -31,7 +32,8 @@ from featurestore.errors import (
     SpecMismatch,
 )
 from featurestore.spec import Spec
-from featurestore.store import OWN_SET, Store, default_scheme
+from featurestore.store.store import OWN_SET, Store, default_scheme
+from featurestore.terminal import cli, progress, tables, words
 
 DEFAULT_MODEL = "models/compare"
 UNKNOWN = "unknown"
@@ -60,14 +62,14 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
     Raises MissingInput (no model, no audio in a folder), SpecMismatch (made by other feature code), FeatureStoreError
     (unsafe or damaged file, or a model of an imported set, whose values cannot be measured from audio).
     """
-    from featurestore import worker
+    from featurestore.measure import worker
 
     saved = persist.load(model)
     spec, columns = audio_spec(saved, model)
     rows, failures = [], {}
     limit = saved.card["threshold"] if threshold is None else threshold
     files = audio_files(paths)
-    with present.progress("predict", len(files)) as bar:
+    with progress.bar("predict", len(files)) as bar:
         for path in files:
             try:
                 _, measured = worker.measure_file(path, spec)
@@ -186,11 +188,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = predict_files(args.model, args.files, threshold=args.threshold)
     else:
         found = predict_stored(args.model, Store.open(args.store), threshold=args.threshold)
-    present.emit(found.table, args.format)
-    present.note(f'"{UNKNOWN}" below confidence {found.threshold:.2f}; excerpts of a track are averaged')
-    present.note(f"types loaded beyond skops' own safe list: {', '.join(found.types) or 'none'}")
+    tables.emit(found.table, args.format)
+    words.note(f'"{UNKNOWN}" below confidence {found.threshold:.2f}; excerpts of a track are averaged')
+    words.note(f"types loaded beyond skops' own safe list: {', '.join(found.types) or 'none'}")
     for path, message in found.failures.items():
-        present.note(f"failed: {path}: {message}")
+        words.note(f"failed: {path}: {message}")
     if found.failures:
         return EXIT_PARTIAL if found.rows else EXIT_FAILED
     return EXIT_DONE

@@ -15,8 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurestore import present
-
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m benchmarks.NAME`, with `--format table|json`."""
@@ -47,8 +45,8 @@ def report(format: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], **fac
         return
     for title, rows in tables.items():
         print(f"\n{title}")
-        print(present.render(pa.Table.from_pylist([dict(r) for r in rows])))
+        print(tables.render(pa.Table.from_pylist([dict(r) for r in rows])))
     if facts:
         print()
     for name, value in facts.items():
-        print(f"{name.replace('_', ' ')}: {present.cell(value)}")
+        print(f"{name.replace('_', ' ')}: {tables.cell(value)}")

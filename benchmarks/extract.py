@@ -77,7 +77,7 @@ def decode_only(path: str, rate: int) -> np.ndarray:
 
 def ours(path: str, spec: Spec) -> np.ndarray:
     """The product: decode and extract, mel spectrogram included."""
-    from featurestore.decode import decode
+    from featurestore.audio.decode import decode
     from featurestore.extract import extract
 
     return np.concatenate([extract(e.y, spec).features for e in decode(path, spec)])
@@ -136,7 +136,7 @@ def every_columns(spec: Spec) -> int:
 
 def worst_columns(paths: list[str], rate: int) -> dict[str, Any]:
     """The column furthest from librosa: relative, or of its spread over these clips where that is less."""
-    from featurestore.decode import decode
+    from featurestore.audio.decode import decode
     from featurestore.extract import extract
     from featurestore.registry import column_names
     from tests import oracle
@@ -289,7 +289,7 @@ def _share(by_case: dict[tuple[int, str], float], rate: int) -> str:
 
 
 def _render(scratch: str, tracks: int) -> str:
-    from featurestore.synthesize import synthesize
+    from benchmarks.synthesize import synthesize
 
     return synthesize(os.path.join(scratch, "clips"), tracks=tracks).folder
 

@@ -50,7 +50,7 @@ def write_store(path: Path, tracks: int) -> None:
 
     from featurestore import schemas
     from featurestore.spec import Spec
-    from featurestore.store import Store
+    from featurestore.store.store import Store
 
     store = Store.create(str(path), Spec())
     ids = pa.array(np.arange(2, tracks + 2))
@@ -69,8 +69,8 @@ def run_pandas(table: str, store: str) -> int:
 
 def run_ours(table: str, store: str) -> int:
     """The import; returns the number of rows."""
-    from featurestore import csv_numbers  # noqa: F401 - loads numba, which the timing leaves out like pandas
-    from featurestore.import_features import import_table
+    from featurestore.catalog.import_features import import_table
+    from featurestore.datasets import csv_numbers  # noqa: F401 - loads numba, which the timing leaves out like pandas
 
     started = time.perf_counter()
     rows = import_table(store, "fma", table).matched

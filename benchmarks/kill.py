@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import common
-from featurestore import cli, present
 from featurestore.errors import MissingStore
-from featurestore.lock import LOCK
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore.maintenance.verify import verify
+from featurestore.store.lock import LOCK
+from featurestore.store.store import Store
+from featurestore.terminal import cli, progress
 from tests.builds import build_command, content, differing, render_clips, start, whole_batches
 
 MAX_KILLS = 6  # of one store, then it is left to finish
@@ -82,7 +82,7 @@ def kill(kills: int, tracks: int, seed: int) -> tuple[list[dict[str, object]], d
     rng = random.Random(seed)
     tallies = {name: Tally() for name in VICTIMS}
     counts = {"stores": 0, "snapshots": 0, "tables_that_differ": 0, "damages": 0, "tracebacks": 0}
-    with tempfile.TemporaryDirectory() as folder, present.progress("killing builds", kills) as bar:
+    with tempfile.TemporaryDirectory() as folder, progress.bar("killing builds", kills) as bar:
         audio = render_clips(Path(folder) / "audio", tracks)
         started = time.monotonic()
         _finish(start(build_command(Path(folder) / "undisturbed", audio)), counts)

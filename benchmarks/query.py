@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from benchmarks import common
 from benchmarks.import_features import write_table
 from benchmarks.stores import FILE_ROWS, genre_of, make_indexed_store, make_mel_store, make_store
-from featurestore.store import Store
+from featurestore.store.store import Store
 
 SIZES = (8000, 106_574)
 FEATURES = tuple(f"{f}_{d:02d}" for f in ("mfcc_mean", "mfcc_std", "tonnetz_mean", "tonnetz_std") for d in range(1, 6))
@@ -206,8 +206,8 @@ def in_child(name: str, path: Path, repeats: int) -> dict[str, Any]:
 def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
     """`similar_tracks` against computing the standardised vectors from 518 columns for each question."""
     import warehouse
-    from warehouse import vectors
-    from warehouse.relations import contents
+    from warehouse.database import vectors
+    from warehouse.database.views import contents
 
     store = make_store(folder / f"store-{tracks}", tracks)
     anew = vectors.select_sql(contents(store))
@@ -245,7 +245,7 @@ def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
 def mel_bytes_of_a_features_query(store: Store) -> int:
     """Bytes of `mel` that the grouping query reads, after connecting."""
     import warehouse
-    from warehouse.connection import bytes_read
+    from warehouse.database.connection import bytes_read
 
     with warehouse.connect(store) as connection:
         before = bytes_read(connection)

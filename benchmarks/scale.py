@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from featurestore import files, schemas
-from featurestore.store import GATHERED, Store
-from featurestore.synthesize import synthesize
+from benchmarks.synthesize import synthesize
+from featurestore import schemas
+from featurestore.store import files
+from featurestore.store.store import GATHERED, Store
 
 RENDERED = 24  # clips that are rendered; the others are copies with a few more bytes, so that their content differs
 JOBS = 2

@@ -18,11 +18,13 @@ from typing import Any
 from benchmarks import common
 from featurestore.spec import Spec
 from tests.factories import make_store
-from training import catalogue, devices, pipeline
-from training.augment import Augment
 from training.backend import keras
-from training.dataset import DataSet, open_data
-from training.export import export
+from training.feed import pipeline
+from training.feed.augment import Augment
+from training.feed.dataset import DataSet, open_data
+from training.networks import catalogue
+from training.run import devices
+from training.shards.export import export
 
 WARM_UP = 3
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featurestore import arrays, gathered, registry, schemas
+from featurestore import registry, schemas
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import arrays, gathered
+from featurestore.store.store import Store
 
 GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
 SPEC = Spec(groups=("fma",))
@@ -53,7 +54,7 @@ def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: b
 
 def make_indexed_store(path: Path, tracks: int) -> Store:
     """The same with an index."""
-    from warehouse import index
+    from warehouse.database import index
 
     store = make_store(path, tracks)
     index.make(store)

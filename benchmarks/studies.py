@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis import compare, learning_curve, models, pca_study, search
-from analysis import data as tables
-from analysis.models import Candidate
-from analysis.output import Study
+from analysis import compare, learning_curve, pca_study
+from analysis.data import samples as tables
+from analysis.models import grid, search
+from analysis.models.grid import Candidate
+from analysis.results.output import Study
 from benchmarks import common
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
 from tests.factories import make_store
 
 GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
@@ -112,7 +113,7 @@ def shortcut_rows(store: Store, repeats: int, rows_used: int) -> list[dict[str, 
 def _shared(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample, n_classes: int) -> None:
     from sklearn.pipeline import Pipeline
 
-    before = Pipeline(models.prefix(None)).fit(learn.X)
+    before = Pipeline(grid.prefix(None)).fit(learn.X)
     A, B = before.transform(learn.X), before.transform(score.X)
     for _ in search.bundle_scores(bundle, A, learn.y, B, learn.X.shape[1], n_classes, 0):
         pass

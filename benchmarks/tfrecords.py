@@ -19,15 +19,16 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import warehouse
-from benchmarks import common
+from benchmarks import common, original
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
 from tests.factories import make_store
-from training import original, pipeline, shards
 from training.backend import tensorflow
-from training.dataset import DataSet, open_data
-from training.encoding import Encoding, resize
-from training.export import export
+from training.feed import pipeline
+from training.feed.dataset import DataSet, open_data
+from training.shards import write
+from training.shards.encoding import Encoding, resize
+from training.shards.export import export
 
 SIDE = 224
 GENRES = ("Ambient", "Blues", "Choral")
@@ -76,7 +77,7 @@ def write_ours(path: Path, examples: list[tuple[np.ndarray, int]], encoding: Enc
     """One file of our records, as `shards` writes them."""
     with open(path, "wb") as f:
         for i, (a, y) in enumerate(examples):
-            f.write(shards.encode_record(encoding.encode(a), a.shape, track_id=i, excerpt=0, artist=0, label=y))
+            f.write(write.encode_record(encoding.encode(a), a.shape, track_id=i, excerpt=0, artist=0, label=y))
 
 
 def writing_arrays(folder: Path, store: Store, repeats: int) -> list[dict[str, Any]]:

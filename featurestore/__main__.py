@@ -6,8 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from featurestore import cli
 from featurestore.commands import COMMANDS
+from featurestore.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from analysis import compare as compare_module
-from analysis import models, output
-from featurestore.store import Store
+from analysis.results import output
+from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store
 
 SPEC = dataclasses.replace(SMALL_SPEC, groups=("fma",))
@@ -29,7 +29,7 @@ SMALL_GRIDS = {
 def shrink_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting or two per model, so that a search takes no time."""
     for name, grid in SMALL_GRIDS.items():
-        monkeypatch.setitem(models.MODELS, name, dataclasses.replace(models.MODELS[name], grid=grid, pca=(None,)))
+        monkeypatch.setitem(grid.MODELS, name, dataclasses.replace(grid.MODELS[name], grid=grid, pca=(None,)))
 
 
 def small_store(folder: Path) -> Store:

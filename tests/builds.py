@@ -14,9 +14,9 @@ import pyarrow as pa
 import soundfile
 
 from featurestore import schemas
-from featurestore.build import BuildReport, build
+from featurestore.build.build import BuildReport, build
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 # 12 excerpts a track: two tracks fill a batch, so that few clips make several batches
@@ -36,8 +36,8 @@ SUFFIXES = ("wav", "flac", "ogg", "mp3")
 # every file takes a worker a while, so that a build can be met half-way
 SLOW = """
 import sys, time
-if "featurestore.worker" in " ".join(sys.orig_argv):
-    import featurestore.decode as decoding
+if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+    import featurestore.audio.decode as decoding
     real = decoding.decode
     def decode(source, spec):
         time.sleep(0.15)
@@ -48,8 +48,8 @@ if "featurestore.worker" in " ".join(sys.orig_argv):
 # run by every worker before anything else: faults at the file whose name says so, as real decoders have them
 SABOTAGE = """
 import errno, os, signal, sys, time
-if "featurestore.worker" in " ".join(sys.orig_argv):
-    import featurestore.decode as decoding
+if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+    import featurestore.audio.decode as decoding
     real = decoding.decode
     import featurestore.extract as extracting
     extract_really, wrong = extracting.extract, [False]

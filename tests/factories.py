@@ -7,9 +7,10 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 
-from featurestore import arrays, registry, schemas
+from featurestore import registry, schemas
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import arrays
+from featurestore.store.store import Store
 
 SMALL_SPEC = Spec(n_mels=32, excerpt_seconds=2.0, wave_seconds=0.5)
 _WHEN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.store import Store
+from featurestore.store.store import Store
 
 
 def write(path: Path, text: str) -> str:

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from analysis import compare as compare_module
-from analysis import data as tables
 from analysis import explore as explore_module
-from analysis import learning_curve, output, persist, predict
+from analysis import learning_curve, predict
+from analysis.data import samples as tables
+from analysis.models import persist
+from analysis.results import output
 from featurestore import schemas
 from featurestore.errors import FeatureStoreError, MissingInput, MissingStore, SpecMismatch, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
 from tests.analysis_stores import SPEC, add_set, edit_tracks, run, shrink_grids, small_store
 from tests.factories import make_store
 
@@ -245,7 +247,7 @@ def test_a_model_file_with_foreign_types_is_refused(kept: str, tmp_path: Path) -
 
 
 def test_threshold_is_the_lowest_that_keeps_the_promise() -> None:
-    from analysis.evaluation import Scored
+    from analysis.evaluation.statistics import Scored
 
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     answer = np.array([0, 0, 1, 0, 1])
@@ -263,10 +265,11 @@ def test_threshold_is_the_lowest_that_keeps_the_promise() -> None:
 
 def test_real_rock_and_hip_hop(shared_data: Path, tmp_path: Path) -> None:
     """FMA's published MFCC of 2,000 tracks, empty rows included: two genres, far above chance on the official test."""
-    from featurestore import catalog, datasets
+    from featurestore import datasets
+    from featurestore.catalog import merge
 
     store = Store.create(str(tmp_path / "s"), Spec())
-    catalog.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
+    merge.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
     study = run(store, tmp_path, features="fma", names=("naive_bayes", "logistic"))
     best = study.results.to_pylist()[0]
     assert best["n"] == 199

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis import data as tables
-from analysis import leakage, models, search
-from analysis.data import Data, Plan, Sample
-from analysis.models import Candidate
+from analysis.data import samples as tables
+from analysis.data.samples import Data, Plan, Sample
+from analysis.models import grid, search
+from analysis.models.grid import Candidate
+from analysis.studies import leakage
 from featurestore.errors import MissingInput
 
 
@@ -56,21 +57,21 @@ def three_way() -> Data:
 )
 def test_shared_work_scores_as_the_pipeline_itself(candidate: Candidate) -> None:
     learn, score = sample(seed=1), sample(seed=2)
-    before = models.prefix(candidate.pca)
+    before = grid.prefix(candidate.pca)
     from sklearn.pipeline import Pipeline
 
     steps = Pipeline(before).fit(learn.X)
     A, B = steps.transform(learn.X), steps.transform(score.X)
     found, _ = next(iter(search.bundle_scores([candidate], A, learn.y, B, learn.X.shape[1], 3, 0)))
-    fitted = models.pipeline(candidate, learn.X.shape[1]).fit(learn.X, learn.y)
-    assert found == pytest.approx(models.class_scores(fitted, score.X, 3), abs=1e-4)
+    fitted = grid.pipeline(candidate, learn.X.shape[1]).fit(learn.X, learn.y)
+    assert found == pytest.approx(grid.class_scores(fitted, score.X, 3), abs=1e-4)
 
 
 def test_every_k_comes_from_one_query() -> None:
     learn, score = sample(seed=1), sample(seed=2)
     bundle = [Candidate("knn", None, {"n_neighbors": k}) for k in (1, 4, 9)]
     for c, (found, _) in zip(bundle, search.bundle_scores(bundle, learn.X, learn.y, score.X, 6, 3, 0), strict=True):
-        assert found == pytest.approx(models.classifier(c, 6).fit(learn.X, learn.y).predict_proba(score.X))
+        assert found == pytest.approx(grid.classifier(c, 6).fit(learn.X, learn.y).predict_proba(score.X))
 
 
 def test_nothing_is_fitted_on_what_is_scored() -> None:
@@ -85,9 +86,9 @@ def test_nothing_is_fitted_on_what_is_scored() -> None:
     settings = [Candidate("knn", None, {"n_neighbors": k}) for k in range(1, 21)]
     alone, leaking = [], []
     for c in settings:
-        fitted = models.pipeline(c, 6).fit(learn.X, learn.y)
+        fitted = grid.pipeline(c, 6).fit(learn.X, learn.y)
         alone.append(search.answers(fitted, score, 3).accuracy)
-        fitted = models.pipeline(c, 6).fit(whole.X, whole.y)
+        fitted = grid.pipeline(c, 6).fit(whole.X, whole.y)
         fitted.named_steps["classify"].fit(fitted[:-1].transform(learn.X), learn.y)
         leaking.append(search.answers(fitted, score, 3).accuracy)
     assert [found[c.text()] for c in settings] == alone
@@ -107,13 +108,13 @@ def test_halving_ranks_on_a_quarter_then_on_all(monkeypatch: pytest.MonkeyPatch)
     trials = search.search(["svm_linear"], tables.plan(three_way()), 3)
     quarter = [t for t in trials if t.n_tracks == 27]
     full = [t for t in trials if t.n_tracks == 108]
-    assert len(quarter) == len(models.candidates("svm_linear"))
+    assert len(quarter) == len(grid.candidates("svm_linear"))
     assert len(full) == 2
     assert search.best(trials, "svm_linear") in full
 
 
 def test_the_model_kept_is_chosen_by_its_choice_score() -> None:
-    from analysis import comparison
+    from analysis.studies import comparison
 
     finals = search.finals(["knn", "naive_bayes"], [], tables.plan(three_way()), 3)
     knn, bayes = (dataclasses.replace(f, chosen_score=c) for f, c in zip(finals, (0.9, 0.1), strict=True))

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pytest
 
 from analysis import compare as compare_module
-from analysis import data as tables
 from analysis import explore as explore_module
-from analysis import feature_sets, frames, learning_curve, output, pca, pca_study, predict
-from featurestore import cli
+from analysis import feature_sets, learning_curve, pca_study, predict
+from analysis.data import samples as tables
+from analysis.results import output
+from analysis.studies import components, frames
 from featurestore.errors import MissingInput
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.analysis_stores import SPEC, add_set, shrink_grids, small_store
 from tests.factories import make_store
 
@@ -39,7 +41,7 @@ def test_pca_of_known_covariance() -> None:
     # three columns that are one, and one of its own: standardised eigenvalues 3 and 1
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 4000))
-    found = pca.decompose(np.column_stack([a, a, -a, b]).astype(np.float32))
+    found = components.decompose(np.column_stack([a, a, -a, b]).astype(np.float32))
     assert found.explained[:2] == pytest.approx([0.75, 0.25], abs=0.01)
     assert np.abs(found.loadings[0]) == pytest.approx([3**-0.5] * 3 + [0], abs=0.03)
     assert (found.needed(0.7), found.needed(0.95)) == (1, 2)
@@ -48,7 +50,7 @@ def test_pca_of_known_covariance() -> None:
 def test_all_components_change_nothing(store: Store) -> None:
     data = tables.load(store, features="easy")
     learn, score, _ = tables.study_fold(data)
-    points = pca.sweep(learn, score, 3, [1, 4], ("logistic", "knn", "svm_rbf"), seed=0, jobs=1)
+    points = components.sweep(learn, score, 3, [1, 4], ("logistic", "knn", "svm_rbf"), seed=0, jobs=1)
     for name in ("logistic", "knn", "svm_rbf"):
         without, _, every = (p for p in points if p.model == name)
         assert (without.components, every.components) == (None, 4)
@@ -56,7 +58,7 @@ def test_all_components_change_nothing(store: Store) -> None:
 
 
 def test_pca_verdict_follows_its_interval() -> None:
-    from analysis.evaluation import Scored
+    from analysis.evaluation.statistics import Scored
 
     ids = np.arange(400)
 
@@ -65,15 +67,15 @@ def test_pca_verdict_follows_its_interval() -> None:
         return Scored(ids, np.zeros(400, int), (~right).astype(int), ids, np.zeros((400, 2)))
 
     less = [
-        pca.Point("knn", None, answers(0.9), answers(0.6)),
-        pca.Point("knn", 3, answers(0.6), answers(0.6)),
+        components.Point("knn", None, answers(0.9), answers(0.6)),
+        components.Point("knn", 3, answers(0.6), answers(0.6)),
     ]
-    found = pca.judge(less, 3)
+    found = components.judge(less, 3)
     assert found.gap.value == pytest.approx(-0.3)
-    text = pca.answer(found, 9, 1, 400, "validation")
+    text = components.answer(found, 9, 1, 400, "validation")
     assert "Yes: it reduces overfitting, and validation accuracy does not measurably change" in text
     same = [less[0], dataclasses.replace(less[0], components=3)]
-    assert "Not shown" in pca.answer(pca.judge(same, 3), 9, 1, 400, "validation")
+    assert "Not shown" in components.answer(components.judge(same, 3), 9, 1, 400, "validation")
 
 
 def test_pca_study_writes_its_tables(store: Store, tmp_path: Path) -> None:
@@ -184,12 +186,12 @@ def test_correlated_columns_share_a_cluster() -> None:
 
 
 def test_chroma_and_centroid_of_a_sine() -> None:
-    from analysis import audio_plots
+    from analysis.figures import audio
 
     spec = Spec()
     t = np.arange(spec.sample_rate) / spec.sample_rate
-    chroma, centroid = audio_plots.describe(np.sin(2 * np.pi * 440 * t).astype(np.float32), spec)
-    assert audio_plots.PITCHES[int(chroma.mean(axis=1).argmax())] == "A"
+    chroma, centroid = audio.describe(np.sin(2 * np.pi * 440 * t).astype(np.float32), spec)
+    assert audio.PITCHES[int(chroma.mean(axis=1).argmax())] == "A"
     assert np.median(centroid) == pytest.approx(440, rel=0.02)
 
 

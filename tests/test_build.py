@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore import compact, gc, golden
 from featurestore.__main__ import main
-from featurestore.build import BATCH_BYTES, settle_spec, tracks_per_batch
+from featurestore.build.build import BATCH_BYTES, settle_spec, tracks_per_batch
 from featurestore.errors import SpecMismatch, UsageError
+from featurestore.maintenance import compact, gc
+from featurestore.measure import golden
 from featurestore.spec import Spec
-from featurestore.store import Snapshot, Store
+from featurestore.store.store import Snapshot, Store
 from tests.builds import SPEC, content, differing, render_clip, render_clips, run_build
 
 
@@ -66,7 +67,8 @@ def test_values_do_not_depend_on_jobs(audio: Path, built: Path, tmp_path: Path) 
 
 
 def test_features_equal_the_extractor_called_by_hand(audio: Path, built: Path) -> None:
-    from featurestore import decode, extract
+    from featurestore import extract
+    from featurestore.audio import decode
 
     store = Store.open(str(built))
     path = {r["track_id"]: r["path"] for r in store.read_catalog("tracks", ["track_id", "path"]).to_pylist()}
@@ -207,8 +209,8 @@ def test_workers_use_one_thread_each_and_keep_their_memory(
     """Also below a Dask worker, whose nanny has every array given back to the system."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys, threadpoolctl\n"
-        "if 'featurestore.worker' in ' '.join(sys.orig_argv):\n"
-        "    import featurestore.decode as d\n"
+        "if 'featurestore.measure.worker' in ' '.join(sys.orig_argv):\n"
+        "    import featurestore.audio.decode as d\n"
         "    real = d.decode\n"
         "    def decode(source, spec):\n"
         "        import numba, numpy\n"

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from featurestore import catalog, datasets, files, schemas
+from featurestore import datasets, schemas
 from featurestore.__main__ import main as featurestore
-from featurestore.cli import run
+from featurestore.catalog import merge
 from featurestore.datasets import Collection
 from featurestore.datasets.collection import genre_ids, genre_table
 from featurestore.errors import StoreDamaged
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import files
+from featurestore.store.store import Store
+from featurestore.terminal.cli import run
 
 
 def collection(rows: list[dict[str, object]], name: str = "one", audio: str | None = "/music") -> Collection:
@@ -41,7 +43,7 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 def test_a_first_update_writes_everything(store: Store) -> None:
-    report = catalog.update(store, collection(rows(50)))
+    report = merge.update(store, collection(rows(50)))
     assert (report.tracks, report.with_audio, report.added, report.changed, report.genres) == (50, 50, 50, 0, 2)
     assert report.splits == {s: {"training": 32, "validation": 8, "test": 10} for s in ("artist", "random")}
     assert report.warnings == ("noted",)
@@ -52,29 +54,29 @@ def test_a_first_update_writes_everything(store: Store) -> None:
 
 
 def test_an_update_that_changes_nothing_writes_nothing(store: Store) -> None:
-    catalog.update(store, collection(rows(20)))
+    merge.update(store, collection(rows(20)))
     before = contents(store)
-    report = catalog.update(store, collection(rows(20)))
+    report = merge.update(store, collection(rows(20)))
     assert (report.added, report.changed, report.absent) == (0, 0, 0)
     assert contents(store) == before
 
 
 def test_rows_are_merged_by_id(store: Store) -> None:
-    catalog.update(store, collection(rows(10)))
-    splits = catalog.read_splits(store, "artist")
+    merge.update(store, collection(rows(10)))
+    splits = merge.read_splits(store, "artist")
     changed = [{**r, "title": "new"} if r["track_id"] == 3 else r for r in rows(8, first=3)]
     changed = [{**r, "genre_ids": [5, 6]} if r["track_id"] == 4 else r for r in changed]
-    report = catalog.update(store, collection([*changed, *rows(5, first=50)]))
+    report = merge.update(store, collection([*changed, *rows(5, first=50)]))
     assert (report.tracks, report.added, report.changed, report.absent) == (13, 5, 2, 2)
     tracks = {r["track_id"]: r for r in store.read_catalog("tracks").to_pylist()}
     assert sorted(tracks) == [*range(1, 11), *range(50, 55)]
     assert (tracks[1]["title"], tracks[3]["title"], tracks[4]["genre_ids"]) == ("t1", "new", [5, 6])
-    assert catalog.read_splits(store, "artist").items() > splits.items()
+    assert merge.read_splits(store, "artist").items() > splits.items()
 
 
 def test_two_collections_live_side_by_side(store: Store) -> None:
-    catalog.update(store, collection(rows(10)))
-    report = catalog.update(store, collection(rows(10, first=100), name="two", audio="/elsewhere"))
+    merge.update(store, collection(rows(10)))
+    report = merge.update(store, collection(rows(10, first=100), name="two", audio="/elsewhere"))
     assert (report.added, report.absent) == (10, 0)
     found = {r["dataset"]: (r["audio"], r["n_tracks"]) for r in store.read_catalog("datasets").to_pylist()}
     assert found == {"one": ("/music", 10), "two": ("/elsewhere", 10)}
@@ -82,9 +84,9 @@ def test_two_collections_live_side_by_side(store: Store) -> None:
 
 
 def test_labels_alone_leave_the_audio_where_it_was(store: Store) -> None:
-    catalog.update(store, collection(rows(3)))
+    merge.update(store, collection(rows(3)))
     labels = [{"track_id": i, "genre": "C"} for i in range(1, 5)]
-    report = catalog.update(store, collection(labels, audio=None))
+    report = merge.update(store, collection(labels, audio=None))
     assert (report.added, report.with_audio, report.changed) == (1, 3, 3)
     found = store.read_catalog("tracks", ["path", "genre"]).to_pylist()
     assert [r["path"] for r in found] == ["1.mp3", "2.mp3", "3.mp3", None]
@@ -93,11 +95,11 @@ def test_labels_alone_leave_the_audio_where_it_was(store: Store) -> None:
 
 
 def test_another_folder_for_the_same_data_set_is_remarked(store: Store) -> None:
-    catalog.update(store, collection(rows(3)))
-    report = catalog.update(store, collection(rows(3, first=2), audio="/new"))
+    merge.update(store, collection(rows(3)))
+    report = merge.update(store, collection(rows(3, first=2), audio="/new"))
     assert any("1 tracks of one were catalogued from /music" in w for w in report.warnings)
     assert not any(
-        "catalogued from" in w for w in catalog.update(store, collection(rows(3, first=2), audio="/new")).warnings
+        "catalogued from" in w for w in merge.update(store, collection(rows(3, first=2), audio="/new")).warnings
     )
 
 
@@ -106,7 +108,7 @@ def test_a_store_of_an_older_version_gets_the_new_columns(store: Store) -> None:
         ["url", "explicit"]
     )
     files.write_parquet(store.fs, store.catalog_path("tracks"), old, "tracks")
-    report = catalog.update(store, collection(rows(4)))
+    report = merge.update(store, collection(rows(4)))
     assert (report.added, report.changed) == (1, 0)
     assert store.read_catalog("tracks").schema.equals(schemas.TRACKS)
 
@@ -117,7 +119,7 @@ def test_a_folder_whose_name_is_not_utf8_is_catalogued(tmp_path: Path, store: St
     with open(os.path.join(folder, "rock", "a.mp3"), "wb") as f:
         f.write(b"x")
     found = datasets.load("folders", audio=folder)
-    catalog.update(store, found)
+    merge.update(store, found)
     assert store.read_catalog("datasets")["audio"].to_pylist()[0].endswith("m\\xfcsik")
     assert os.path.isfile(datasets.audio_path(folder, found.tracks["path"].to_pylist()[0]))
 
@@ -164,7 +166,7 @@ def test_a_damaged_table_is_mended_by_doing_what_the_message_says(
 
 
 def test_a_damaged_feature_set_is_mended_by_doing_what_the_message_says(store: Store, tmp_path: Path) -> None:
-    catalog.update(store, collection(rows(3)))
+    merge.update(store, collection(rows(3)))
     (tmp_path / "t.csv").write_text("track_id,a\n1,2\n2,3\n")
     again = ["import-features", "--set", "mine", str(tmp_path / "t.csv"), "--store", store.url]
     assert featurestore(again) == 0
@@ -177,12 +179,12 @@ def test_a_damaged_feature_set_is_mended_by_doing_what_the_message_says(store: S
 
 def test_a_metadata_folder_whose_name_is_not_utf8_is_catalogued(store: Store) -> None:
     found = dataclasses.replace(collection(rows(3)), metadata=os.fsdecode(b"/m\xe9ta"))
-    catalog.update(store, found)
+    merge.update(store, found)
     assert store.read_catalog("datasets")["metadata"].to_pylist() == [r"/m\xe9ta"]
 
 
 def test_real_metadata_makes_a_store_without_audio(shared_data: Path, store: Store) -> None:
-    report = catalog.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
+    report = merge.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
     assert (report.tracks, report.with_audio, report.genres) == (24983, 0, 16)
     assert report.splits["official"] == {"training": 19907, "validation": 2504, "test": 2572}
     assert [(r.set, r.matched, r.columns) for r in report.feature_sets] == [("fma", 1999, 140), ("echonest", 5250, 8)]

@@ -16,18 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from featurestore import build as building
-from featurestore import files, lock, resume, worker
 from featurestore.__main__ import main
-from featurestore.cli import run
+from featurestore.build import build as building
+from featurestore.build import resume
 from featurestore.datasets import load
 from featurestore.errors import FeatureStoreError, SpecMismatch, UsageError
-from featurestore.store import Store
-from featurestore.task import Result, Task
+from featurestore.measure import worker
+from featurestore.measure.task import Result, Task
+from featurestore.store import files, lock
+from featurestore.store.store import Store
+from featurestore.terminal.cli import run
 from tests.builds import ROOT, SLOW, SPEC, content, differing, render_clips, run_build
 
 pytest.importorskip("distributed")
-from featurestore import cluster
+from featurestore.build import cluster
 
 
 @dataclasses.dataclass

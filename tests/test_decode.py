@@ -13,9 +13,9 @@ import pytest
 import soundfile
 import soxr
 
-from featurestore import decode as decoding
-from featurestore import ffmpeg
-from featurestore.decode import Excerpt, decode, excerpt_starts
+from featurestore.audio import decode as decoding
+from featurestore.audio import ffmpeg
+from featurestore.audio.decode import Excerpt, decode, excerpt_starts
 from featurestore.errors import AudioError
 from featurestore.spec import Spec
 

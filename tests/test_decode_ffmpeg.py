@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from featurestore import ffmpeg
-from featurestore.decode import decode
+from featurestore.audio import ffmpeg
+from featurestore.audio.decode import decode
 from featurestore.spec import Spec
 from tests.test_decode import RATE, failure, noise
 

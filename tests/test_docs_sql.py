@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from featurestore import cli
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.factories import make_store
 from tests.test_docs import DOCS, ROOT
 from warehouse.__main__ import main

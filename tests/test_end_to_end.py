@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.synthesize import synthesize
+from benchmarks.synthesize import synthesize
 
 # 8 to 96 kHz, mono and stereo
 SOURCES = {"wav": (8000, 1), "ogg": (22050, 1), "mp3": (44100, 2), "opus": (48000, 2), "flac": (96000, 2)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.decode import decode
+from featurestore.audio.decode import decode
 from featurestore.extract import extract
 from featurestore.registry import column_names
 from featurestore.spec import Spec

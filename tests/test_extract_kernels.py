@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from featurestore.audio.mixing import mix
 from featurestore.extract import chroma, constantq, contrast, dynamics, rhythm, statistics, stft, tuning
-from featurestore.extract.mixing import mix
 from featurestore.extract.zcr import zero_crossing_rate
 
 RATE = 22050

@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from featurestore import cli, files, lock, supervise
 from featurestore.__main__ import main
-from featurestore.build import BuildReport
+from featurestore.build import supervise
+from featurestore.build.build import BuildReport
 from featurestore.errors import FeatureStoreError, MissingStore, StoreBusy
-from featurestore.store import Store
+from featurestore.store import files, lock
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests import builds
 from tests.builds import (
     SABOTAGE,
@@ -363,9 +365,10 @@ def test_an_object_lock_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_of_a_build_that_lost_the_lock_commits_nothing(audio: Path, tmp_path: Path) -> None:
-    from featurestore import resume, worker
+    from featurestore.build import resume
     from featurestore.datasets import load
-    from featurestore.task import Task
+    from featurestore.measure import worker
+    from featurestore.measure.task import Task
 
     store = Store.create(str(tmp_path / "store"), builds.SPEC)
     items = resume.plan(store, load("folders", audio=str(audio)), limit=1).items

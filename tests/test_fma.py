@@ -12,11 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from featurestore import catalog, csv_blocks, datasets, schemas
-from featurestore.datasets import fma, fma_csv, fma_errata
+from featurestore import datasets, schemas
+from featurestore.catalog import merge
+from featurestore.datasets import csv_blocks
+from featurestore.datasets.fma import errata, fma_csv
+from featurestore.datasets.fma import tracks as fma
 from featurestore.errors import FeatureStoreError, MissingInput, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
 
 LISTS = [("track", "tags"), ("album", "tags"), ("artist", "tags"), ("track", "genres"), ("track", "genres_all")]
 DATES = [
@@ -222,9 +225,9 @@ def test_known_empty_clips_are_expected(tmp_path: Path) -> None:
     warnings = datasets.load("fma", metadata=str(metadata), audio=audio).warnings
     assert any("published empty" in w and w.endswith(": 099134, 133297") for w in warnings)
     assert any("published short" in w and w.endswith(": 098565") for w in warnings)
-    assert fma_errata.expected_failures([2, 99134, 98565]) == [99134]
-    assert sum(s > 0 for s in fma_errata.SHORT_CLIPS.values()) == 6
-    assert len(fma_errata.SHORT_CLIPS) == 21
+    assert errata.expected_failures([2, 99134, 98565]) == [99134]
+    assert sum(s > 0 for s in errata.SHORT_CLIPS.values()) == 6
+    assert len(errata.SHORT_CLIPS) == 21
 
 
 def test_raw_tracks_add_what_tracks_csv_lacks(tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_published_features_come_along_and_only_once(tmp_path: Path) -> None:
     )
     store = Store.create(str(tmp_path / "s"), Spec())
     collection = datasets.load("fma", metadata=str(folder))
-    made = catalog.update(store, collection).feature_sets
+    made = merge.update(store, collection).feature_sets
     assert [(r.set, r.matched, r.columns, r.text) for r in made] == [
         ("fma", 2, 3, ()),
         ("echonest", 1, 2, ("echonest/metadata/album_name",)),
@@ -334,6 +337,6 @@ def test_published_features_come_along_and_only_once(tmp_path: Path) -> None:
     assert store.read_catalog("features_echonest").to_pylist() == [
         {"track_id": 5, "energy": 0.25, "echonest_temporal_features_000": 7.0}
     ]
-    assert catalog.update(store, collection).feature_sets == ()
+    assert merge.update(store, collection).feature_sets == ()
     (folder / "echonest.csv").write_text(",e,e\n,a,a\n,energy,tempo\ntrack_id,,\n5,0.5,100\n2,1,90\n")
-    assert [r.set for r in catalog.update(store, collection).feature_sets] == ["echonest"]
+    assert [r.set for r in merge.update(store, collection).feature_sets] == ["echonest"]

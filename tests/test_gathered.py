@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 import warehouse
-from featurestore import compact, files, gathered, schemas
-from featurestore.gc import gc
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore import schemas
+from featurestore.maintenance import compact
+from featurestore.maintenance.gc import gc
+from featurestore.maintenance.verify import verify
+from featurestore.store import files, gathered
+from featurestore.store.store import Store
 from tests.factories import make_store
-from warehouse.connection import bytes_read
+from warehouse.database.connection import bytes_read
 
 SQL = (
     "SELECT genre, avg(mfcc_mean_01), count(*) FROM features JOIN tracks USING (track_id) GROUP BY genre ORDER BY genre"
@@ -132,7 +134,7 @@ def test_gc_removes_a_replaced_copy_after_the_grace_period(store: Store) -> None
 def test_verify_finds_a_flipped_byte_and_other_values_and_repair_drops_the_copy(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.checks.problems", lambda *_: [])  # the values of this store are no features
+    monkeypatch.setattr("featurestore.store.checks.problems", lambda *_: [])  # the values of this store are no features
     copy = gather(store)
     whole = Path(store.path(copy)).read_bytes()
     assert verify(store.url).damages == ()

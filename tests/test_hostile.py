@@ -18,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import warehouse
-from featurestore import datasets, decode, import_features, schemas
+from benchmarks.synthesize import synthesize
+from featurestore import datasets, schemas
+from featurestore.audio import decode
+from featurestore.catalog import import_features
 from featurestore.datasets import tags
 from featurestore.errors import AudioError, FeatureStoreError
-from featurestore.store import Store
-from featurestore.synthesize import synthesize
+from featurestore.store.store import Store
 from tests import corpus, factories
 from tests.builds import SPEC, run_build
 from tests.fuzzing import fuzz, mutated, snapshot

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from featurestore import schemas
 from featurestore.errors import FeatureStoreError
-from featurestore.store import MANIFEST, Store
+from featurestore.store.store import MANIFEST, Store
 from tests import factories
 from tests.builds import SPEC
 from tests.fuzzing import fuzz, mutated
-from training import example, records
-from training.sidecar import Sidecar
+from training.shards import example, records
+from training.shards.sidecar import Sidecar
 
 
 @pytest.fixture(scope="module")

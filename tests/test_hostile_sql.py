@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import warehouse
-from featurestore import cli
 from featurestore.errors import FeatureStoreError
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests import factories
 from tests.builds import ROOT
 from tests.fuzzing import fuzz, mutated, snapshot

@@ -15,22 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurestore import (
-    catalog,
-    cli,
-    csv_blocks,
-    datasets,
-    feature_sets,
-    files,
-    lock,
-    schemas,
-)
+from featurestore import datasets, schemas
 from featurestore.__main__ import main as featurestore
+from featurestore.catalog import feature_sets, merge
+from featurestore.catalog.feature_table import column_names
+from featurestore.catalog.import_features import import_table
+from featurestore.datasets import csv_blocks
 from featurestore.errors import FeatureStoreError, MissingInput, MissingStore, UsageError
-from featurestore.feature_table import column_names
-from featurestore.import_features import import_table
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import files, lock
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.factories import make_store
 from tests.import_cases import read, write
 
@@ -220,7 +215,7 @@ def folder_store(tmp_path: Path, *names: str) -> str:
         (tmp_path / "music" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "music" / name).write_bytes(name.encode())
     store = Store.create(str(tmp_path / "folders"), Spec())
-    catalog.update(store, datasets.load("folders", audio=str(tmp_path / "music")))
+    merge.update(store, datasets.load("folders", audio=str(tmp_path / "music")))
     return store.url
 
 
@@ -276,7 +271,7 @@ def test_a_labelled_table_needs_nothing_else(tmp_path: Path, capsys: pytest.Capt
     assert {r["title"]: r["genre"] for r in tracks.to_pylist()}["rock.00007"] == "rock"
     assert tracks["path"].null_count == 50
     assert [
-        len(set(tracks["track_id"].to_pylist()) & set(catalog.read_splits(store, s))) for s in ("artist", "official")
+        len(set(tracks["track_id"].to_pylist()) & set(merge.read_splits(store, s))) for s in ("artist", "official")
     ] == [50, 0]
     assert {r["x"] for r in read(url, "mine")} == set(map(float, range(25)))
     before = {p: p.read_bytes() for p in Path(store.root).rglob("*.parquet")}
@@ -347,7 +342,7 @@ def test_columns_get_names_for_sql(names: list[str], expected: list[str]) -> Non
 
 def test_real_tables_are_imported(shared_data: Path, tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "s"), Spec())
-    catalog.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
+    merge.update(store, datasets.load("fma", metadata=str(shared_data / "fma_metadata")))
     table = shared_data / "fma_small" / "clip_features.parquet"
     report = import_table(store.url, "clips", str(table))
     assert (report.rows, report.matched, report.columns) == (7197, 7197, 57)

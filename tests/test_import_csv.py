@@ -12,14 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from featurestore import (
-    csv_blocks,
-    csv_numbers,
-    feature_sets,
-    feature_table,
-)
-from featurestore.import_features import import_table
-from featurestore.store import Store
+from featurestore.catalog import feature_sets, feature_table
+from featurestore.catalog.import_features import import_table
+from featurestore.datasets import csv_blocks, csv_numbers
+from featurestore.store.store import Store
 from tests.import_cases import read, write
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 import warehouse
-from featurestore import gathered, lock, schemas
+from featurestore import schemas
 from featurestore.errors import FeatureStoreError, StoreBusy
-from featurestore.gc import gc
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore.maintenance.gc import gc
+from featurestore.maintenance.verify import verify
+from featurestore.store import gathered, lock
+from featurestore.store.store import Store
 from tests.factories import make_store
-from warehouse import index, named
-from warehouse.connection import bytes_read
+from warehouse.database import index
+from warehouse.database.connection import bytes_read
+from warehouse.shell import named
 
 QUESTIONS = (
     "SELECT * FROM tracks ORDER BY track_id",
@@ -115,7 +117,7 @@ def test_one_that_cannot_be_read_is_left_aside(store: Store) -> None:
 
 
 def test_verify_finds_a_flipped_byte_and_repair_drops_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featurestore.checks.problems", lambda *_: [])  # the values of this store are no features
+    monkeypatch.setattr("featurestore.store.checks.problems", lambda *_: [])  # the values of this store are no features
     made = index.make(store)
     path = Path(store.path(made.path))
     assert verify(store.url).damages == ()
@@ -141,7 +143,7 @@ def test_a_stopped_one_leaves_nothing_and_a_busy_store_says_so(store: Store, mon
 
     with lock.hold(store.fs, store.root, "build"), pytest.raises(StoreBusy):
         index.make(store)
-    monkeypatch.setattr("featurestore.files.publish", full)
+    monkeypatch.setattr("featurestore.store.files.publish", full)
     with pytest.raises(FeatureStoreError, match="No space left"):
         index.make(store)
     assert os.listdir(store.path("index")) == []

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurestore import compact as compacting
-from featurestore import files, golden, schemas
+from featurestore import schemas
 from featurestore.__main__ import main
-from featurestore.compact import compact
 from featurestore.errors import StoreDamaged
-from featurestore.gc import gc
-from featurestore.status import status
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore.maintenance import compact as compacting
+from featurestore.maintenance.compact import compact
+from featurestore.maintenance.gc import gc
+from featurestore.maintenance.status import status
+from featurestore.maintenance.verify import verify
+from featurestore.measure import golden
+from featurestore.store import files
+from featurestore.store.store import Store
 from tests import builds
 from tests.builds import SPEC, content, differing, render_clip, render_clips, run_build, start
 from tests.factories import make_store

@@ -12,11 +12,13 @@ import pytest
 import soundfile
 
 from analysis import compare, predict
-from featurestore import cli, datasets, decode, ffmpeg
+from featurestore import datasets
 from featurestore.__main__ import main
+from featurestore.audio import decode, ffmpeg
 from featurestore.errors import AudioError
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore.maintenance.verify import verify
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.analysis_stores import shrink_grids, small_store
 from tests.builds import SPEC, build_command, render_clip, run_build, start
 from tests.test_decode_ffmpeg import STAND_IN

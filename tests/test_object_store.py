@@ -10,14 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from featurestore import cli, files, lock, schemas
+from featurestore import schemas
 from featurestore.__main__ import main
-from featurestore.build import BuildReport
-from featurestore.compact import compact
+from featurestore.build.build import BuildReport
 from featurestore.errors import FeatureStoreError, StoreBusy
-from featurestore.gc import gc
-from featurestore.store import Store
-from featurestore.verify import verify
+from featurestore.maintenance.compact import compact
+from featurestore.maintenance.gc import gc
+from featurestore.maintenance.verify import verify
+from featurestore.store import files, lock
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests import builds
 from tests.builds import SPEC, content, differing, render_clips
 from tests.object_server import Fault, Proxy, served
@@ -93,8 +95,8 @@ def unlike(url: str, local: Path) -> list[str]:
 
 def test_everything_works_on_it(s3: Proxy, built: str, local: Path) -> None:
     import warehouse
-    from warehouse import index
-    from warehouse.connection import bytes_read
+    from warehouse.database import index
+    from warehouse.database.connection import bytes_read
 
     assert unlike(built, local) == []
     puts = [path.partition(f"/{BUCKET}/built/")[2] for method, path in s3.log if method == "PUT"]
@@ -222,8 +224,8 @@ def test_other_processes_reach_it_too(s3: Proxy, url: str, clips: Path, local: P
 def test_shards_are_the_same_bytes_and_an_export_that_failed_goes_on(
     s3: Proxy, url: str, local: Path, tmp_path: Path
 ) -> None:
-    from training.export import export
-    from training.sidecar import NAME
+    from training.shards.export import export
+    from training.shards.sidecar import NAME
 
     options: dict[str, object] = {"kind": "mel", "shards": 2, "scheme": "random"}
     export(Store.open(str(local)), output=str(tmp_path), **options)  # type: ignore[arg-type]

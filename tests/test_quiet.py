@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from featurestore import quiet
-from featurestore.decode import decode
+from featurestore.audio import quiet
+from featurestore.audio.decode import decode
 from featurestore.spec import Spec
 from tests.builds import render_clip
 

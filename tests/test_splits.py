@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 
 import warehouse
-from featurestore import catalog, cli, schemas, splits
+from featurestore import schemas
 from featurestore.__main__ import main
+from featurestore.catalog import merge, splits
 from featurestore.commands.splits import crossing as crossing_text
 from featurestore.errors import MissingInput, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.factories import make_store
 
 
@@ -253,11 +255,11 @@ def test_copies_in_a_store_are_settled_after_extraction(tmp_path: Path, capsys: 
     tables["excerpts"] = excerpts.set_column(at, excerpts.schema.field(at), hashes)
     store.write_batch("000002-00000", tables)
 
-    report = catalog.redraw_splits(store)
+    report = merge.redraw_splits(store)
     assert (report.moved, report.copies, report.copies_crossing) == ((8,), 1, 0)
-    found = catalog.read_splits(store, "artist")
+    found = merge.read_splits(store, "artist")
     assert found == {**dict.fromkeys(range(1, 41), "training"), 7: "test", 8: "test"}
-    assert catalog.redraw_splits(store).moved == ()
+    assert merge.redraw_splits(store).moved == ()
 
     assert main(["splits", "--store", store.url, "--scheme", "artist"]) == 0
     assert "0 of 1 groups of exact copies cross" in capsys.readouterr().out

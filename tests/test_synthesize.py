@@ -13,13 +13,13 @@ import pytest
 import soundfile
 from tinytag import TinyTag
 
-from featurestore import __main__ as command
-from featurestore import cli
+from benchmarks.synthesize import STYLES, synthesize
+from benchmarks.synthesize import __main__ as command
+from benchmarks.synthesize.clips import plan, render
+from benchmarks.synthesize.encoding import CONTAINERS, encode, with_serial
+from benchmarks.synthesize.styles import SCALES
 from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.synthesize import STYLES, synthesize
-from featurestore.synthesize.clips import plan, render
-from featurestore.synthesize.encoding import CONTAINERS, encode, with_serial
-from featurestore.synthesize.styles import SCALES
+from featurestore.terminal import cli
 
 RATE = 22050
 
@@ -219,7 +219,7 @@ def test_replacing_an_ogg_serial_makes_a_valid_stream(format: str) -> None:
 
 def test_the_command_renders_and_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "my clips"
-    arguments = ["synthesize", str(folder), "--tracks", "3", "--genres", "3", "--seconds", "0.2", "--format", "flac"]
+    arguments = [str(folder), "--tracks", "3", "--genres", "3", "--seconds", "0.2", "--format", "flac"]
     assert cli.run(command.main, [*arguments, "--jobs", "1"]) == 0
     out = capsys.readouterr().out
     assert "3 synthetic clips of 3 genres and 3 artists" in out

@@ -10,8 +10,8 @@ import pytest
 import soundfile as sf
 
 from featurestore import datasets
+from featurestore.catalog.splits import artist_groups, normalise
 from featurestore.datasets import tags
-from featurestore.splits import artist_groups, normalise
 
 TAGS = {"title": "Night Train", "artist": "The Örchids", "album": "Lines", "genre": "Jazz", "date": "2007"}
 

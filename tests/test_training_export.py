@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 import warehouse
-from featurestore import files
 from featurestore.errors import FeatureStoreError, MissingInput, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import files
+from featurestore.store.store import Store
 from tests.factories import make_store
-from training import example, export_tfrecords, records, sidecar
-from training.dataset import folder_of, open_data
-from training.encoding import resize
-from training.export import export
-from training.sidecar import DataMismatch, Sidecar
+from training import export_tfrecords
+from training.feed.dataset import folder_of, open_data
+from training.shards import example, records, sidecar
+from training.shards.encoding import resize
+from training.shards.export import export
+from training.shards.sidecar import DataMismatch, Sidecar
 
 SPEC = Spec(n_mels=16, excerpt_seconds=0.5, wave_seconds=0.2, groups=("fma",))
 TRACKS, EXCERPTS = 36, 2
@@ -105,7 +106,7 @@ def test_the_sidecar_counts_hashes_and_normalises_on_training_only(store: Store,
 def test_same_store_and_seed_same_bytes_whatever_the_jobs(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.export.SMALL_BYTES", 0)  # so that processes are started for so little
+    monkeypatch.setattr("training.shards.export.SMALL_BYTES", 0)  # so that processes are started for so little
     export(store, output=str(tmp_path / "a"), shards=3, seed=1, jobs=1)
     export(store, output=str(tmp_path / "b"), shards=3, seed=1, jobs=2)
     export(store, output=str(tmp_path / "c"), shards=3, seed=2, jobs=1)
@@ -350,7 +351,7 @@ def test_choices_that_do_not_fit(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_command_names_the_next_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from featurestore import cli
+    from featurestore.terminal import cli
 
     assert cli.run(export_tfrecords.main, ["--store", str(tmp_path / "none")]) == 1
     assert "python -m featurestore build" in capsys.readouterr().err

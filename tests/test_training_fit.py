@@ -13,22 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featurestore import cli
 from featurestore.errors import UsageError
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.conftest import ROOT
 from tests.factories import make_store
 from tests.training_cases import DEVICE, GENRES, SPEC, settings_of
-from training import (
-    fit,
-    keeper,
-    loop,
-    report,
-    saved,
-)
+from training import fit
 from training.backend import tensorflow
-from training.dataset import DataSet, open_data
-from training.export import export
+from training.feed.dataset import DataSet, open_data
+from training.results import report, saved
+from training.run import callbacks, loop
+from training.shards.export import export
 
 pytest_plugins = ("tests.training_cases",)
 
@@ -91,21 +87,21 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
 ) -> None:
     """Killed after two of four epochs; dropout, mixup, batch statistics, schedule and data order included."""
     settings = settings_of("mlp", width=8, epochs=4, batch_size=12, mixup=0.3, deterministic=True, seed=11)
-    monkeypatch.setattr(keeper, "SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_STATES", 0.0)
     whole = loop.fit(sets["features"], settings, output=str(tmp_path / "whole"), device=DEVICE)
-    real, calls = keeper.State.write, []
+    real, calls = callbacks.State.write, []
 
-    def dying(state: keeper.State, folder: str) -> None:
+    def dying(state: callbacks.State, folder: str) -> None:
         real(state, folder)
         calls.append(state.epoch)
         if state.epoch == 2:
             raise _Killed
 
-    monkeypatch.setattr(keeper.State, "write", dying)
+    monkeypatch.setattr(callbacks.State, "write", dying)
     with pytest.raises(_Killed):
         loop.fit(sets["features"], settings, output=str(tmp_path / "cut"), device=DEVICE)
     assert calls == [1, 2]
-    monkeypatch.setattr(keeper.State, "write", real)
+    monkeypatch.setattr(callbacks.State, "write", real)
     resumed = loop.fit(sets["features"], settings, output=str(tmp_path / "cut"), device=DEVICE, resume=True)
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}

@@ -11,13 +11,11 @@ import pytest
 from featurestore.errors import FeatureStoreError, MissingInput
 from tests.conftest import ROOT
 from tests.training_cases import DEVICE, GENRES, settings_of
-from training import (
-    loop,
-    metrics,
-    networks,
-)
 from training.backend import keras
-from training.pipeline import Keys
+from training.feed.pipeline import Keys
+from training.networks import networks
+from training.results import metrics
+from training.run import loop
 
 pytest_plugins = ("tests.training_cases",)
 

@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featurestore.store import Store
+from benchmarks import original
+from featurestore.store.store import Store
 from tests.conftest import ROOT
 from tests.factories import make_store
 from tests.training_cases import DEVICE, SPEC, batches_of, card_of, settings_of
-from training import augment, catalogue, example, loop, networks, original, pipeline, predictor, records
-from training.augment import Augment
 from training.backend import tensorflow
-from training.dataset import DataSet, open_data
-from training.encoding import resize
-from training.export import export
-from training.sidecar import Sidecar
+from training.feed import augment, pipeline
+from training.feed.augment import Augment
+from training.feed.dataset import DataSet, open_data
+from training.networks import catalogue, networks
+from training.results import predictor
+from training.run import loop
+from training.shards import example, records
+from training.shards.encoding import resize
+from training.shards.export import export
+from training.shards.sidecar import Sidecar
 
 pytest_plugins = ("tests.training_cases",)
 

@@ -10,23 +10,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from featurestore import cli
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.factories import make_store
 from tests.training_cases import GENRES, SPEC, card_of
-from training import (
-    evaluate,
-    loop,
-    predict,
-    predictor,
-    saved,
-)
+from training import evaluate, predict
 from training.backend import keras
-from training.dataset import open_data
-from training.export import export
-from training.sidecar import DataMismatch
+from training.feed.dataset import open_data
+from training.results import predictor, saved
+from training.run import loop
+from training.shards.export import export
+from training.shards.sidecar import DataMismatch
 
 pytest_plugins = ("tests.training_cases",)
 
@@ -68,7 +64,7 @@ def test_predict_measures_what_each_network_eats(trained: dict[str, loop.Fitted]
     model, card = saved.load(trained[name].folder)
     done = predictor.predict(model, card, [str(tmp_path / "a.wav")], all_scores=True)
     row = done.table.to_pylist()[0]
-    from featurestore.decode import decode
+    from featurestore.audio.decode import decode
     from featurestore.extract import extract
 
     measured = extract(decode(str(tmp_path / "a.wav"), SPEC)[0].y, SPEC)

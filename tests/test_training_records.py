@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from featurestore.errors import MissingInput, UsageError
 from featurestore.spec import Spec
-from training import example, kernels, records
-from training.encoding import Encoding, resize
-from training.moments import Moments
-from training.plan import RUN, classes_of, plan_shards
+from training.shards import example, kernels, records
+from training.shards.encoding import Encoding, resize
+from training.shards.moments import Moments
+from training.shards.plan import RUN, classes_of, plan_shards
 
 SPEC = Spec()
 

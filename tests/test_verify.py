@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from featurestore.__main__ import main
-from featurestore.store import Store
+from featurestore.store.store import Store
 from tests.builds import SPEC, render_clips, run_build
 from tests.test_maintenance import rewrite
 

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 
 import warehouse
-from featurestore import arrays, registry, schemas
+from featurestore import registry, schemas
 from featurestore.errors import FeatureStoreError, StoreDamaged
-from featurestore.store import Store
+from featurestore.store import arrays
+from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, batch_tables, make_store, write_features
-from warehouse.connection import MACROS, VIEWS, bytes_read
-from warehouse.readonly import SnapshotFiles
+from warehouse.database.connection import MACROS, VIEWS, bytes_read
+from warehouse.database.readonly import SnapshotFiles
 
 ROOT = Path(warehouse.__file__).parent
 COLUMNS = registry.column_names(SMALL_SPEC.groups)

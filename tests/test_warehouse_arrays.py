@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import warehouse
-from featurestore import arrays, registry, schemas
+from featurestore import registry, schemas
 from featurestore.errors import MissingInput, MissingStore, StoreDamaged, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import arrays
+from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store
-from warehouse import rows as rows_module
+from warehouse.arrays import rows as rows_module
 
 COLUMNS = registry.column_names(SMALL_SPEC.groups)
 

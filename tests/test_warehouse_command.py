@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import warehouse
-from featurestore import arrays, cli
 from featurestore.errors import FeatureStoreError, UsageError
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import arrays
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests.factories import make_store
 from warehouse.__main__ import main
 
@@ -263,7 +264,7 @@ def converse(store: Store, lines: str, capsys: pytest.CaptureFixture[str]) -> tu
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
 
-    from warehouse import prompt
+    from warehouse.shell import prompt
 
     with create_pipe_input() as keys:
         keys.send_text(lines.replace("\n", "\r"))
@@ -300,7 +301,7 @@ def test_the_prompt_completes_what_the_store_has(store: Store) -> None:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
 
-    from warehouse import prompt
+    from warehouse.shell import prompt
 
     with warehouse.connect(store) as connection:
         words = prompt.completer(connection)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 
 import warehouse
-from featurestore import cli
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli
 from tests import fuzzing
 from tests.factories import make_store
 from warehouse.__main__ import main
-from warehouse.connection import VIEWS, connect_for
+from warehouse.database.connection import VIEWS, connect_for
 
 ROOT = Path(__file__).resolve().parent.parent
 

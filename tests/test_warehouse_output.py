@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import warehouse
-from featurestore import cli, present, registry
+from featurestore import registry
 from featurestore.errors import EXIT_INTERRUPTED
-from featurestore.store import Store
+from featurestore.store.store import Store
+from featurestore.terminal import cli, tables
 from tests.builds import ROOT
 from tests.factories import make_store
 from warehouse.__main__ import main
@@ -133,13 +134,13 @@ def test_no_cell_is_cut(store: Store, format: str, capsys: pytest.CaptureFixture
 def test_a_terminal_folds_text_and_shortens_only_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    text = present.render(pa.table({"text": [LONG], "numbers": [list(range(100))]}))
+    text = tables.render(pa.table({"text": [LONG], "numbers": [list(range(100))]}))
     assert text.count("word") == 200
     assert "18, 19, …]" in " ".join(text.split())
 
 
 def test_a_value_inside_another_is_written_as_it_would_be_alone() -> None:
-    assert present.cell({"a": [None, True, 1 / 3], "b": b"12"}) == "{a: [NULL, true, 0.333333], b: <2 bytes>}"
+    assert tables.cell({"a": [None, True, 1 / 3], "b": b"12"}) == "{a: [NULL, true, 0.333333], b: <2 bytes>}"
 
 
 # ---------------------------------------------------------------- what is an answer, and where it goes

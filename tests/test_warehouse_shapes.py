@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 
 import warehouse
-from featurestore import arrays, registry
+from featurestore import registry
 from featurestore.errors import MissingStore
 from featurestore.spec import Spec
-from featurestore.store import Store
+from featurestore.store import arrays
+from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store, write_features
-from warehouse.connection import VIEWS
+from warehouse.database.connection import VIEWS
 
 ROOT = Path(warehouse.__file__).parent
 COLUMNS = registry.column_names(SMALL_SPEC.groups)

@@ -10,14 +10,11 @@ import pytest
 
 from featurestore.spec import Spec
 from tests.factories import make_store
-from training import (
-    catalogue,
-    devices,
-    loop,
-    saved,
-)
-from training.dataset import DataSet, open_data
-from training.export import export
+from training.feed.dataset import DataSet, open_data
+from training.networks import catalogue
+from training.results import saved
+from training.run import devices, loop
+from training.shards.export import export
 
 SPEC = Spec(n_mels=16, excerpt_seconds=1.0, wave_seconds=1.0, groups=("fma",))
 GENRES = ("Ambient", "Blues", "Choral")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from featurestore import cli, present, schemas
+from featurestore import schemas
 from featurestore.errors import EXIT_DONE
+from featurestore.terminal import cli, tables, words
 from training.fit import add_data, add_device, store_to_check
 
 
@@ -32,19 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import pyarrow as pa
 
-    from training import dataset, devices, loop, report, saved
+    from training.feed import dataset
+    from training.results import report, saved
+    from training.run import devices, loop
 
     devices.choose(args.device, args.precision)
     model, card = saved.load(args.model)
     store = store_to_check(args.store, parser.get_default("store"))
     data = dataset.open_data(dataset.folder_of(args.data, card.kind), store=store, verify=args.verify)
     evaluation = loop.evaluate_saved(model, card, data, args.split, seed=args.seed)
-    present.emit(pa.Table.from_pylist(evaluation.per_class()), args.format)
+    tables.emit(pa.Table.from_pylist(evaluation.per_class()), args.format)
     for line in (*data.notes(), evaluation.summary()):
-        present.note(line)
+        words.note(line)
     if args.output:
         report.write_evaluation(args.output, evaluation)
-        present.note(f"metrics and confusion matrix: {args.output}")
+        words.note(f"metrics and confusion matrix: {args.output}")
     return EXIT_DONE
 
 

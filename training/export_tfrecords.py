@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from featurestore import cli, present
 from featurestore.errors import EXIT_DONE
+from featurestore.terminal import cli, tables, words
 
 
 def _parser() -> cli.Parser:
@@ -57,8 +57,8 @@ def _parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, export each kind, print what is in the shards."""
     args = _parser().parse_args(argv)
-    from featurestore.store import Store
-    from training.export import export
+    from featurestore.store.store import Store
+    from training.shards.export import export
 
     store = Store.open(args.store)
     for kind in args.kind:
@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             force=args.force,
             dry_run=args.dry_run,
         )
-        present.emit(done.table, args.format)
+        tables.emit(done.table, args.format)
         for line in done.notes():
-            present.note(line)
+            words.note(line)
     return EXIT_DONE
 
 

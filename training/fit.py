@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featurestore import cli, present
 from featurestore.errors import EXIT_DONE, MissingStore, UsageError
-from training import catalogue
+from featurestore.terminal import cli, tables, words
+from training.networks import catalogue
 
 if TYPE_CHECKING:
-    from featurestore.store import Store
+    from featurestore.store.store import Store
 
 
 def _parser() -> cli.Parser:
@@ -73,7 +73,7 @@ def add_device(parser: cli.Parser) -> None:
 
 def store_to_check(url: str, default: str) -> Store | None:
     """The store that shards must match: None for "none", or where only the default is missing (a hosted GPU)."""
-    from featurestore.store import Store
+    from featurestore.store.store import Store
 
     if url == "none":
         return None
@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, found {value}")
     import pyarrow as pa
 
-    from training import dataset, devices, loop, report
+    from training.feed import dataset
+    from training.results import report
+    from training.run import devices, loop
 
     settings = catalogue.settings_for(
         args.model,
@@ -118,12 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = dataset.open_data(dataset.folder_of(args.data, catalogue.KINDS[args.model]), store=store, verify=args.verify)
     device = devices.choose(args.device, args.precision)
     for line in loop.describe(data, settings, device):
-        present.note(line)
+        words.note(line)
     done = loop.fit(data, settings, output=args.output or f"models/{args.model}", device=device, resume=args.resume)
-    present.emit(pa.Table.from_pylist(done.evaluation.per_class()), args.format)
-    present.note(report.verdict(done.history, done.best_epoch))
-    present.note(done.evaluation.summary())
-    present.note(f"model, card, metrics and plots: {done.folder}")
+    tables.emit(pa.Table.from_pylist(done.evaluation.per_class()), args.format)
+    words.note(report.verdict(done.history, done.best_epoch))
+    words.note(done.evaluation.summary())
+    words.note(f"model, card, metrics and plots: {done.folder}")
     return EXIT_DONE
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from featurestore import cli, present
 from featurestore.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, UsageError
+from featurestore.terminal import cli, tables, words
 from training.fit import store_to_check
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UsageError(f"--threshold must be between 0 and 1, found {args.threshold}")
-    from training import predictor, saved
+    from training.results import predictor, saved
 
     model, card = saved.load(args.model)
     predictor.require_same_spec(card, store_to_check(args.store, parser.get_default("store")))
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, card, args.paths, threshold=args.threshold, excerpts=args.excerpts, all_scores=args.scores
     )
     if done.table.num_rows:
-        present.emit(done.table, args.format, args.output)
+        tables.emit(done.table, args.format, args.output)
     for path, message in done.failures:
-        present.note(f"failed: {message if path in message else f'{path}: {message}'}")
+        words.note(f"failed: {message if path in message else f'{path}: {message}'}")
     if not done.failures:
         return EXIT_DONE
     return EXIT_PARTIAL if done.table.num_rows else EXIT_FAILED

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 import featurestore  # noqa: F401 - first of all, for Ctrl-C while the rest is loading
 
 if TYPE_CHECKING:
-    from warehouse.connection import connect, query
-    from warehouse.database import write_database
-    from warehouse.keys import examples
-    from warehouse.matrices import Matrix, matrix
-    from warehouse.named import NamedQuery, named_queries, run_named
-    from warehouse.streams import MelBatch, WaveBatch, iter_mels, iter_waves
+    from warehouse.arrays.keys import examples
+    from warehouse.arrays.matrices import Matrix, matrix
+    from warehouse.arrays.streams import MelBatch, WaveBatch, iter_mels, iter_waves
+    from warehouse.database.connection import connect, query
+    from warehouse.database.export import write_database
+    from warehouse.shell.named import NamedQuery, named_queries, run_named
 
 _HOME = {
-    "connect": "connection",
-    "query": "connection",
-    "write_database": "database",
-    "examples": "keys",
-    "Matrix": "matrices",
-    "matrix": "matrices",
-    "NamedQuery": "named",
-    "named_queries": "named",
-    "run_named": "named",
-    "MelBatch": "streams",
-    "WaveBatch": "streams",
-    "iter_mels": "streams",
-    "iter_waves": "streams",
+    "connect": "database.connection",
+    "query": "database.connection",
+    "write_database": "database.export",
+    "examples": "arrays.keys",
+    "Matrix": "arrays.matrices",
+    "matrix": "arrays.matrices",
+    "NamedQuery": "shell.named",
+    "named_queries": "shell.named",
+    "run_named": "shell.named",
+    "MelBatch": "arrays.streams",
+    "WaveBatch": "arrays.streams",
+    "iter_mels": "arrays.streams",
+    "iter_waves": "arrays.streams",
 }
 
 __all__ = [

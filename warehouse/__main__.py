@@ -17,22 +17,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from featurestore import cli
 from featurestore.errors import EXIT_DONE, UsageError
+from featurestore.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, ask, print the answer; returns the exit code."""
     args = _parser().parse_intermixed_args(argv)
-    from featurestore import present
+    from featurestore.terminal import tables
 
-    args.format = present.format_for(args.output, args.format)
+    args.format = tables.format_for(args.output, args.format)
     if args.output:
-        present.refuse_inside(args.store, args.output)
+        tables.refuse_inside(args.store, args.output)
     if args.list:
-        from warehouse import named
+        from warehouse.shell import named
 
-        present.emit(named.listing(), args.format, args.output)
+        tables.emit(named.listing(), args.format, args.output)
         return EXIT_DONE
     word, *rest = args.words or [""]
     if word == "run":
@@ -65,7 +65,7 @@ def _parser() -> cli.Parser:
 
 
 def _run(args: argparse.Namespace, rest: list[str]) -> int:
-    from warehouse import named, shell
+    from warehouse.shell import named, shell
 
     if len(rest) != 1:
         raise UsageError(f"run takes one name, found {len(rest)}", "See the names with `python -m warehouse --list`.")
@@ -76,25 +76,25 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _catalog(args: argparse.Namespace, rest: list[str]) -> int:
-    from featurestore import present
-    from warehouse import database
+    from featurestore.terminal import words
+    from warehouse.database import export
 
     if len(rest) != 1:
         raise UsageError(
             f"catalog takes one file, found {len(rest)}", "Write `python -m warehouse catalog FILE.duckdb`."
         )
-    written = database.write_database(args.store, rest[0], absolute=args.absolute, force=args.force)
-    present.note(f"wrote {written.path}: {written.views} views. {written.how}")
+    written = export.write_database(args.store, rest[0], absolute=args.absolute, force=args.force)
+    words.note(f"wrote {written.path}: {written.views} views. {written.how}")
     return EXIT_DONE
 
 
 def _index(args: argparse.Namespace) -> int:
-    from featurestore import present
-    from warehouse import index
+    from featurestore.terminal import words
+    from warehouse.database import index
 
     made = index.make(args.store)
     took = f"made in {made.seconds:.1f} s" if made.seconds else "there already"
-    present.note(
+    words.note(
         f"index of {made.tracks:,} tracks and {made.excerpts:,} excerpts {took} ({made.bytes / 1e6:.1f} MB);"
         " connections use it until the store changes"
     )
@@ -102,10 +102,10 @@ def _index(args: argparse.Namespace) -> int:
 
 
 def _ask(args: argparse.Namespace) -> int:
-    from warehouse import shell
+    from warehouse.shell import shell
 
     if not args.words and not args.file and sys.stdin.isatty():
-        from warehouse.prompt import run
+        from warehouse.shell.prompt import run
 
         return run(args.store)
     sql = shell.statements(args.words, args.file)

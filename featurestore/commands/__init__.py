@@ -11,7 +11,6 @@ COMMANDS = {
     "catalog": "labels and splits only, no audio",
     "import-features": "add anyone's features by track id",
     "fetch": "download FMA's metadata or clips",
-    "synthesize": "render a synthetic collection",
     "status": "what the store holds",
     "splits": "how the tracks are split, and what crosses",
     "verify": "check every file and value",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from featurestore import cli
 from featurestore.errors import EXIT_DONE, EXIT_PARTIAL
+from featurestore.terminal import cli
 
 SPEC_OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("sample_rate", int, "Hz after resampling"),
@@ -21,7 +21,7 @@ SPEC_OPTIONS: tuple[tuple[str, type, str], ...] = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from featurestore.build import LOCAL, TIMEOUT_S
+    from featurestore.build.build import LOCAL, TIMEOUT_S
     from featurestore.datasets import DATASETS
     from featurestore.spec import MEL_DTYPES, Spec
 
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore.build import build
+    from featurestore.build.build import build
 
     report = build(
         args.store,

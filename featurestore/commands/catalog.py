@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from featurestore import cli
+from featurestore.terminal import cli
 
 if TYPE_CHECKING:
-    from featurestore.catalog import CatalogReport
+    from featurestore.catalog.merge import CatalogReport
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +29,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore import catalog, datasets, files, lock
-    from featurestore.store import Store
+    from featurestore import datasets
+    from featurestore.catalog import merge
+    from featurestore.store import files, lock
+    from featurestore.store.store import Store
 
     collection = datasets.load(args.dataset, audio=args.audio, metadata=args.metadata, subset=args.subset)
     with lock.hold(*files.resolve(args.store), f"catalog of {args.dataset}"):
-        report = catalog.update(Store.open_or_create(args.store), collection)
+        report = merge.update(Store.open_or_create(args.store), collection)
     print(text(args.store, report))
     return 0
 

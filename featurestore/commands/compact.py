@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from featurestore import cli
+from featurestore.terminal import cli
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from featurestore.compact import TARGET_MB
+    from featurestore.maintenance.compact import TARGET_MB
 
     parser.description = (
         "Merge small batches into large ones, so that queries open few files, and leave superseded rows behind. "
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore.compact import compact
+    from featurestore.maintenance.compact import compact
 
     report = compact(args.store, target_mb=args.target_mb, dry_run=args.dry_run)
     if args.dry_run:

@@ -6,8 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from featurestore import cli
 from featurestore.errors import EXIT_DONE, EXIT_PARTIAL
+from featurestore.terminal import cli
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from featurestore import cli
+from featurestore.terminal import cli
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from featurestore.gc import GRACE_S
+    from featurestore.maintenance.gc import GRACE_S
 
     cli.add_store(parser)
     parser.add_argument(
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore.gc import gc
+    from featurestore.maintenance.gc import gc
 
     report = gc(args.store, grace_s=args.grace, dry_run=args.dry_run)
     verb = "would remove" if args.dry_run else "removed"

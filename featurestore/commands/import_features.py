@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from featurestore import cli
 from featurestore.errors import EXIT_DONE, UsageError
+from featurestore.terminal import cli
 
 if TYPE_CHECKING:
-    from featurestore.feature_sets import ImportReport
+    from featurestore.catalog.feature_sets import ImportReport
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore.import_features import import_table
+    from featurestore.catalog.import_features import import_table
 
     report = import_table(
         args.store,

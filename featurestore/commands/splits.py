@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from featurestore import cli
+from featurestore.terminal import cli
 
 if TYPE_CHECKING:
-    from featurestore.splits import SplitReport
+    from featurestore.catalog.splits import SplitReport
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,16 +25,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore import catalog, present
-    from featurestore.store import Store, default_scheme
+    from featurestore.catalog import merge
+    from featurestore.store.store import Store, default_scheme
+    from featurestore.terminal import tables, words
 
     store = Store.open(args.store)
-    report = catalog.split_report(store, args.scheme or default_scheme(store), args.subset)
-    present.emit(report.counts, args.format)
+    report = merge.split_report(store, args.scheme or default_scheme(store), args.subset)
+    tables.emit(report.counts, args.format)
     if args.format == "table":
         print(crossing(report))
     else:
-        present.note(crossing(report))
+        words.note(crossing(report))
     return 0
 
 

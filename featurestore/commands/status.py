@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from featurestore import cli, present
+from featurestore.terminal import cli, tables
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +18,12 @@ def main(args: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from featurestore.status import status
-    from featurestore.store import Store
+    from featurestore.maintenance.status import status
+    from featurestore.store.store import Store
 
     found = status(Store.open(args.store))
     if args.format == "json":
         print(json.dumps(dataclasses.asdict(found), indent=1, ensure_ascii=False))
     else:
-        present.emit(found.as_table(), args.format)
+        tables.emit(found.as_table(), args.format)
     return 0

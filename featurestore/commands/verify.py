@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from featurestore import cli, present
 from featurestore.errors import EXIT_DONE, EXIT_FAILED
+from featurestore.terminal import cli, tables, words
 
 SAMPLE = 3  # tracks: about a second
 
@@ -33,25 +33,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from featurestore.verify import verify
+    from featurestore.maintenance.verify import verify
 
     report = verify(args.store, sample=args.sample, repair=args.repair, jobs=args.jobs)
     for line in report.notes:
-        present.note(f"note: {line}")
+        words.note(f"note: {line}")
     if report.damages or args.format != "table":
-        present.emit(report.as_table(), args.format)
+        tables.emit(report.as_table(), args.format)
     counts = f"{report.files} files of {report.batches} batches, {report.recomputed} excerpts measured again"
     if not report.damages:
-        present.note(f"{args.store}: intact ({counts})")
+        words.note(f"{args.store}: intact ({counts})")
         return EXIT_DONE
-    present.note(f"{args.store}: {len(report.damages)} damages in {counts}")
+    words.note(f"{args.store}: {len(report.damages)} damages in {counts}")
     if args.repair:
         lost = {d.file for d in report.damages} - {f"{f}" for f in report.dropped}
         imported = sorted(f for f in lost if f.startswith("catalog/features_"))
-        present.note(f"dropped: {', '.join(report.dropped) or 'nothing'}")
-        present.note("Build or catalog every data set of the store again: just that is redone.")
+        words.note(f"dropped: {', '.join(report.dropped) or 'nothing'}")
+        words.note("Build or catalog every data set of the store again: just that is redone.")
         for file in imported:
-            present.note(f"{file}: import it again with `python -m featurestore import-features`")
+            words.note(f"{file}: import it again with `python -m featurestore import-features`")
         return EXIT_FAILED if imported else EXIT_DONE
-    present.note("Run `python -m featurestore verify --repair` to drop what is damaged, then build or catalog again.")
+    words.note("Run `python -m featurestore verify --repair` to drop what is damaged, then build or catalog again.")
     return EXIT_FAILED

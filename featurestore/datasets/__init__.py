@@ -56,7 +56,7 @@ def load(
         _refuse(dataset, audio=audio, metadata=metadata)
         return demo.load()
     if dataset == "fma":
-        from featurestore.datasets import fma
+        from featurestore.datasets.fma import tracks as fma
 
         if metadata is None:
             raise UsageError(

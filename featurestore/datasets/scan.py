@@ -12,9 +12,10 @@ import os
 import posixpath
 from typing import Any
 
-from featurestore import files
 from featurestore.datasets import paths
 from featurestore.errors import MissingInput
+from featurestore.store import files
+from featurestore.terminal.words import examples
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -23,7 +24,6 @@ AUDIO_SUFFIXES = frozenset(
         *(".tta", ".voc", ".w64", ".wav", ".wave", ".webm", ".wma", ".wv"),
     )
 )
-MAX_EXAMPLES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,6 @@ class _Notes:
 
     def warnings(self) -> tuple[str, ...]:
         return tuple(f"{reason}: {examples(names)}" for reason, names in sorted(self._names.items()))
-
-
-def examples(names: list[str]) -> str:
-    """`3 (a, b, c)` or `120 (a, b, c, ...)`."""
-    shown = ", ".join(sorted(names)[:MAX_EXAMPLES]) + (", ..." if len(names) > MAX_EXAMPLES else "")
-    return f"{len(names)} ({shown})"
 
 
 def scan(audio: str) -> Scan:

@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from typing import Any, BinaryIO
 
-from featurestore import files
+from featurestore.catalog.splits import normalise
 from featurestore.datasets import paths
 from featurestore.datasets.collection import Collection, from_files
-from featurestore.datasets.scan import examples, scan
-from featurestore.present import progress
-from featurestore.splits import normalise
+from featurestore.datasets.scan import scan
+from featurestore.store import files
+from featurestore.terminal.progress import bar as progress
+from featurestore.terminal.words import examples
 
 _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
 _SEPARATOR = re.compile(r"[;\x00]|\s/\s")

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from featurestore import files, present
 from featurestore.errors import FeatureStoreError, UsageError
+from featurestore.store import files
+from featurestore.terminal import progress
 
 BASE_URL = "https://os.unil.cloud.switch.ch/fma"
 STATE_FILE = ".fetched.json"
@@ -168,7 +169,7 @@ def _unpack(
             prefetch(sums)
         sha1 = unpack.read_checksums(archive, sums, folder.name, url)
     total_mb = sum(i.file_size for i in lacking.values()) / 1e6
-    with present.progress(f"unpacking {folder.name} (MB)", total_mb) as bar:
+    with progress.bar(f"unpacking {folder.name} (MB)", total_mb) as bar:
         for size in unpack.extract(archive, lacking, folder, label=url, sha1=sha1, before=prefetch):
             bar.advance(size / 1e6)
 

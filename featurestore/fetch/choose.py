@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from featurestore.datasets import fma, fma_errata
+from featurestore.datasets.fma import errata
+from featurestore.datasets.fma import tracks as fma
 
 EMPTY_CLIPS_SUBSETS = ("small", "medium", "large")  # fma_full holds whole tracks, which are sound
 
@@ -21,7 +22,7 @@ def choose(metadata: str, *, subset: str, per_genre: int, seed: int) -> list[int
     tracks, _ = fma.read_tracks(f"{folder}/tracks.csv", subset)
     columns = (tracks[c].to_pylist() for c in ("track_id", "genre", "official_split"))
     groups: dict[str, dict[str, list[int]]] = {}
-    silent = set(fma_errata.expected_failures(tracks["track_id"].to_pylist())) if subset in EMPTY_CLIPS_SUBSETS else ()
+    silent = set(errata.expected_failures(tracks["track_id"].to_pylist())) if subset in EMPTY_CLIPS_SUBSETS else ()
     for track_id, genre, split in zip(*columns, strict=True):
         if genre is not None and track_id not in silent:
             groups.setdefault(genre, {}).setdefault(split or "", []).append(track_id)

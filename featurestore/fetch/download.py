@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from featurestore import present
 from featurestore.errors import FeatureStoreError, StoreBusy
 from featurestore.fetch.web import Answer, Host, Interrupted, Tries
+from featurestore.terminal import progress
 
 PART, VERSION = ".part", ".part.version"
 ENOUGH = 1 << 20  # a try that brought this much counts as progress
@@ -57,7 +57,7 @@ def check(path: Path, sha1: str) -> None:
     """Raise FeatureStoreError unless the file has this SHA-1."""
     digest = hashlib.sha1(usedforsecurity=False)
     size = path.stat().st_size / MB
-    with disk_errors(path), path.open("rb") as file, present.progress(f"checking {path.name} (MB)", size) as bar:
+    with disk_errors(path), path.open("rb") as file, progress.bar(f"checking {path.name} (MB)", size) as bar:
         while block := file.read(1 << 20):
             digest.update(block)
             bar.advance(len(block) / MB)
@@ -132,7 +132,7 @@ def _held(path: Path, version_path: Path) -> Iterator[BinaryIO]:
 def _receive_all(host: Host, url: str, part: _Part, version_path: Path, published_bytes: int) -> None:
     """Append to `part` until it is complete."""
     tries = Tries(host.patience, url)
-    with present.progress(f"{url.rsplit('/', 1)[-1]} (MB)", published_bytes / MB) as bar:
+    with progress.bar(f"{url.rsplit('/', 1)[-1]} (MB)", published_bytes / MB) as bar:
         bar.advance(part.size / MB)
         while True:
             before = host.received

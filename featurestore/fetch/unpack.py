@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from featurestore.errors import FeatureStoreError
 from featurestore.fetch.download import check_space, disk_errors
-from featurestore.files import TEMPORARY
+from featurestore.store.files import TEMPORARY
 
 MAX_RATIO = 250  # bytes out per byte in; FMA's tables, the most compressible, reach 4
 SMALL = 1 << 20  # below this the ratio is not worth a refusal

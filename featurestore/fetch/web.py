@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import requests
 import urllib3
 
-from featurestore import present
 from featurestore.errors import FeatureStoreError
+from featurestore.terminal import words
 
 BLOCK = 1 << 18
 MIN_BYTES_PER_S = 1000  # slower than this over a whole time-out counts as silence
@@ -56,7 +56,7 @@ class Tries:
                 f"{self._url}: {reason} ({self._failures} tries)",
                 "Check the network and the address; the same command goes on where this one stopped.",
             ) from None
-        present.note(f"{self._url}: {reason}; trying again ({self._failures} of {self._patience.retries})")
+        words.note(f"{self._url}: {reason}; trying again ({self._failures} of {self._patience.retries})")
         time.sleep(min(MAX_WAIT_S, self._patience.backoff_s * 2 ** (self._failures - 1)))
 
 

@@ -186,7 +186,7 @@ def test_a_dry_run_says_how_much_and_writes_nothing(site, publish, get, labels, 
 
 
 def test_a_sample_of_the_real_labels_keeps_the_official_proportions(shared_data) -> None:
-    from featurestore.datasets.fma import read_tracks
+    from featurestore.datasets.fma.tracks import read_tracks
 
     chosen = set(choose(str(shared_data / "fma_metadata"), subset="small", per_genre=25, seed=0))
     assert len(chosen) == 8 * 25

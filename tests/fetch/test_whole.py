@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from featurestore import __main__ as command
-from featurestore import cli
 from featurestore.errors import FeatureStoreError, StoreBusy, UsageError
 from featurestore.fetch import ARCHIVES, FetchReport
+from featurestore.terminal import cli
 from tests.fetch.site import clip, ids, left_in, metadata_zip, path_of, small_zip
 
 

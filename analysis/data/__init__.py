@@ -1,0 +1,1 @@
+"""Samples from the warehouse, and who learns from whom."""

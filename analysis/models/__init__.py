@@ -1,0 +1,1 @@
+"""Classical models: their grids, the search, calibration, and how one is kept."""

@@ -1,0 +1,1 @@
+"""How the results of a study are written down."""

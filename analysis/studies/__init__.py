@@ -1,0 +1,1 @@
+"""What the studies compute, apart from their commands."""

@@ -1,0 +1,1 @@
+"""Audio files to mono excerpts: which decoder, which stretch, which rate."""

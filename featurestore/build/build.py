@@ -1,0 +1,281 @@
+"""The build: catalog a collection, then measure what the store does not have yet.
+
+The driver plans, hands out batches and keeps score; workers read the audio and write the batches themselves, so no
+audio and no value passes through here, and any joblib backend can carry the work.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from featurestore import datasets
+from featurestore.build import resume, supervise
+from featurestore.datasets import Collection
+from featurestore.errors import MissingStore, UsageError
+from featurestore.maintenance import compact, gc
+from featurestore.measure import golden
+from featurestore.measure.task import Item, Result, Task
+from featurestore.spec import Spec
+from featurestore.store import files, lock
+from featurestore.store.store import Snapshot, Store
+from featurestore.terminal import progress
+
+EXCERPTS_PER_BATCH = 24
+BATCH_BYTES = 64e6  # long excerpts make smaller batches: a worker holds a whole one
+TIMEOUT_S = 300.0  # for one file, plus as long as its excerpts sound: 30 s of them take well under a second
+LOCAL = "threading"  # every job already is a process of its own; the driver's threads only wait for them
+DATASET_SPECS: dict[str, dict[str, Any]] = {"demo": {"excerpts": 3, "excerpt_seconds": 10.0}}
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    tracks      tracks of the collection with an audio file
+    already     of these, measured before
+    todo        files looked at by this build (all of them, if dry_run)
+    decoded     tracks measured now, as `excerpts` rows
+    unchanged   files with a new date and the recorded content, not decoded again
+    failed      files that failed now
+    failures    {kind: tracks} of the collection's current failures, old ones included
+    seconds     wall-clock time
+    warnings    of the collection and of what happened after the last batch
+    """
+
+    store: str
+    dataset: str
+    tracks: int
+    already: int
+    todo: int
+    decoded: int = 0
+    excerpts: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    failures: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    dry_run: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def build(
+    store_url: str,
+    *,
+    dataset: str,
+    audio: str | None = None,
+    metadata: str | None = None,
+    subset: str | None = None,
+    spec: Spec | Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    backend: str = LOCAL,
+    scheduler: str | None = None,
+    force: bool = False,
+    retry: bool = False,
+    timeout_s: float | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> BuildReport:
+    """Catalog a collection (see `datasets.load`) and measure the tracks that the store lacks.
+
+    spec        a Spec, or only the numbers that are asked for: the others are the store's, else the defaults
+    jobs        workers at once; backend: the joblib backend that carries them; scheduler: address of a Dask one
+    force       measure every track again; retry: the known failures too, though their files are the same
+    timeout_s   seconds that one file may take (default: 300, plus as long as its excerpts sound)
+    limit       measure at most this many tracks
+    dry_run     report what would be done and write nothing
+
+    Raises UsageError, MissingInput (the collection), SpecMismatch (another spec, or libraries that measure other
+    values), StoreBusy, FeatureStoreError (the store cannot be written). Files that fail do not raise: they are rows
+    of `failures`.
+    """
+    started = time.monotonic()
+    carrier = Carrier(jobs, backend, scheduler)
+    collection = datasets.load(dataset, audio=audio, metadata=metadata, subset=subset)
+    options = {"force": force, "retry": retry, "limit": limit}
+    if dry_run:
+        store = _existing(store_url)
+        settle_spec(store, spec, dataset)
+        plan = resume.plan(store, collection, **options)  # type: ignore[arg-type]
+        return _report(store_url, collection, plan, started, dry_run=True)
+    settle_spec(_existing(store_url), spec, dataset)  # what is refused leaves no trace
+    fs, root = files.resolve(store_url)
+    with lock.hold(fs, root, f"build of {dataset}") as held:
+        store = Store.open_or_create(store_url, settle_spec(_existing(store_url), spec, dataset))
+        gc.remove_leftovers(store)
+        seen = store.snapshot()  # once: it opens every batch
+        warnings = _catalog(store, collection, seen)
+        plan = resume.plan(store, collection, seen, **options)  # type: ignore[arg-type]
+        counts = _measure(store, plan.items, held, carrier, timeout_s, force) if plan.items else Result()
+        if plan.items:
+            warnings += _finish(store, held)
+            seen = store.snapshot()
+        elif compact.is_untidy(store, seen):
+            warnings += compact.tidy(store, held)
+        return _report(store_url, collection, plan, started, counts, _failures(store, collection, seen), warnings)
+
+
+def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, dataset: str) -> Spec:
+    """The spec in force: the numbers asked for, on top of the store's, else of the dataset's defaults.
+
+    Raises SpecMismatch, naming the numbers, where the store has measured rows and a number asked for differs.
+    """
+    base = store.spec if store and store.batches() else Spec(**DATASET_SPECS.get(dataset, {}))
+    wanted = spec if isinstance(spec, Spec) else dataclasses.replace(base, **(spec or {}))
+    if store and store.batches():
+        store.spec.require(wanted, here=f"store {store.url}", there="this command")
+    return wanted
+
+
+def tracks_per_batch(spec: Spec) -> int:
+    """How many whole tracks make a batch: about 24 excerpts, fewer where they are long."""
+    excerpt = 4 * spec.n_mels * spec.n_frames(spec.excerpt_samples) + 2 * spec.wave_samples
+    return max(1, int(min(EXCERPTS_PER_BATCH, BATCH_BYTES // excerpt)) // spec.excerpts)
+
+
+_HERE = "Leave it out to work on this machine."
+
+
+@dataclasses.dataclass(frozen=True)
+class Carrier:
+    """How batches reach workers: any registered joblib backend by name.
+
+    Raises UsageError for a backend that is unknown or not installed.
+    """
+
+    jobs: int
+    backend: str = LOCAL
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        import joblib
+
+        if self.backend == "dask":
+            from featurestore.build import cluster
+
+            cluster.require_installed()
+            return
+        if self.scheduler is not None:
+            raise UsageError(
+                f"--scheduler is for the Dask backend, found it with {self.backend}", "Add --backend dask."
+            )
+        try:
+            with joblib.parallel_config(backend=self.backend) as config:
+                streams = self.backend == "sequential" or config["backend"].supports_return_generator
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"--backend {self.backend}: {error}", _HERE) from None
+        if not streams:
+            raise UsageError(f"--backend {self.backend}: joblib cannot stream results from it", _HERE)
+
+    def run(self, tasks: Sequence[Task], lock_fd: int | None) -> Iterator[Result]:
+        """The results of `supervise.run_batch` on every task, in the order of completion."""
+        import joblib
+
+        if self.backend == "dask":
+            from featurestore.build import cluster
+
+            yield from cluster.run(tasks, self.scheduler)
+            return
+        # only processes of this one can inherit the lock; the others compare its token before they commit
+        fd = lock_fd if self.backend == LOCAL else None
+        with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+            yield from parallel(joblib.delayed(supervise.run_batch)(task, fd) for task in tasks)
+
+
+def _existing(url: str) -> Store | None:
+    try:
+        return Store.open(url)
+    except MissingStore:
+        return None
+
+
+def _catalog(store: Store, collection: Collection, seen: Snapshot) -> tuple[str, ...]:
+    from featurestore.catalog import merge
+
+    return tuple(merge.update(store, collection, seen).warnings)
+
+
+def _measure(
+    store: Store, items: Sequence[Item], held: lock.Lock, carrier: Carrier, timeout_s: float | None, force: bool
+) -> Result:
+    """Measure `items` batch by batch; returns the sum."""
+    generation = store.next_generation()
+    size = tracks_per_batch(store.spec)
+    timeout_s = timeout_s or TIMEOUT_S + store.spec.excerpts * store.spec.excerpt_seconds
+    url = store.root if files.is_local(store.fs) else store.url  # a worker may run in another folder
+    tasks = [
+        Task(url, f"{generation:06d}-{i:05d}", held.token, tuple(items[start : start + size]), timeout_s)
+        for i, start in enumerate(range(0, len(items), size))
+    ]
+    total = Result()
+    try:
+        with progress.bar("measuring tracks", len(items)) as bar:
+            _settle_golden(store, f"{generation:06d}", held, force)
+            for result in carrier.run(tasks, held.fd):
+                total += result
+                bar.advance(result.looked_at)
+    finally:
+        supervise.close_pool(held.fd)
+        resume.remember(store, total.unchanged)
+    return total
+
+
+def _settle_golden(store: Store, generation: str, held: lock.Lock, force: bool) -> None:
+    """Compare what the libraries measure now with what they measured when the store was begun."""
+    now = supervise.pool(held.fd).golden(store.spec.as_dict())
+    before = store.manifest.get("golden")
+    if before is None:
+        store.update_manifest(golden=now)
+    elif force and golden.differences(before, now):
+        # rows of earlier generations count as not measured from here on, also if this build is cut short
+        store.update_manifest(golden=now, values_since=generation)
+    else:
+        golden.require(before, now, store.url)
+
+
+def _finish(store: Store, held: lock.Lock) -> tuple[str, ...]:
+    """After the last batch: splits that know the content of the files, and a layout that is quick to read."""
+    from featurestore.catalog import merge
+
+    merge.redraw_splits(store)
+    return compact.tidy(store, held)
+
+
+def _failures(store: Store, collection: Collection, seen: Snapshot) -> dict[str, int]:
+    """{kind: tracks} of the current failures among the collection's tracks."""
+    rows = store.read_current("failures", ["track_id", "kind"], seen)
+    mine = rows.filter(pc.is_in(rows["track_id"], collection.tracks["track_id"].combine_chunks()))
+    return dict(sorted(collections.Counter(mine["kind"].to_pylist()).items()))
+
+
+def _report(
+    url: str,
+    collection: Collection,
+    plan: resume.Plan,
+    started: float,
+    counts: Result | None = None,
+    failures: Mapping[str, int] | None = None,
+    warnings: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> BuildReport:
+    counts = counts or Result()
+    return BuildReport(
+        store=url,
+        dataset=collection.name,
+        tracks=plan.tracks,
+        already=plan.done,
+        todo=len(plan.items),
+        decoded=counts.tracks,
+        excerpts=counts.excerpts,
+        unchanged=len(counts.unchanged),
+        failed=counts.failed,
+        failures=failures or {},
+        seconds=time.monotonic() - started,
+        dry_run=dry_run,
+        warnings=warnings or collection.warnings,
+    )

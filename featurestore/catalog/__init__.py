@@ -1,0 +1,1 @@
+"""Labels, splits and imported feature sets on their way into the store."""

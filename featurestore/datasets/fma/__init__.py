@@ -1,0 +1,1 @@
+"""The Free Music Archive: its tables, its known faults, its audio layout."""

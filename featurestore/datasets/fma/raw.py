@@ -1,0 +1,49 @@
+"""What FMA's `raw_*.csv` files (its web API, as it answered) know beyond `tracks.csv`.
+
+`raw_tracks.csv` adds the disc, the artist's word on explicit lyrics and on instrumental pieces, the pages of track
+and licence, and the copyright notice. The other raw files add nothing that a table of tracks can hold.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore import schemas
+from featurestore.datasets import csv_blocks
+from featurestore.store import files
+
+_COLUMNS = {
+    "disc_number": "track_disc_number",
+    "explicit": "track_explicit",
+    "instrumental": "track_instrumental",
+    "url": "track_url",
+    "license_url": "license_url",
+    "copyright": "track_copyright_p",
+}
+_NUMERIC = ("disc_number", "instrumental")
+
+
+def add_columns(tracks: pa.Table, folder: str) -> tuple[pa.Table, list[str]]:
+    """`tracks` with the columns of raw_tracks.csv where `folder` has that file, and warnings."""
+    path = f"{folder}/raw_tracks.csv"
+    fs, place = files.resolve(path)
+    if not fs.exists(place):
+        return tracks, []
+    header = next(iter(csv_blocks.first_rows(path, 1)), [])
+    present = {name: source for name, source in _COLUMNS.items() if source in header}
+    if "track_id" not in header or not present:
+        return tracks, [f"{path}: not FMA's raw_tracks.csv, ignored"]
+    known = tracks["track_id"].combine_chunks()
+    types = {header.index("track_id"): pa.int64()}
+    types |= {header.index(s): pa.float64() if n in _NUMERIC else pa.string() for n, s in present.items()}
+    blocks = csv_blocks.blocks(path, header, 1, types)
+    raw = pa.Table.from_batches([b.filter(pc.is_in(b.column(0), known)) for b in blocks])
+    raw = raw.rename_columns(["track_id", *present])
+    row = pc.index_in(known, raw["track_id"].combine_chunks())
+    for name in present:
+        values = raw[name].combine_chunks().take(row)
+        if name == "instrumental":
+            values = pc.not_equal(values, 0)
+        tracks = tracks.append_column(name, values.cast(schemas.TRACKS.field(name).type))
+    return tracks, []

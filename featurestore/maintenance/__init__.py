@@ -1,0 +1,1 @@
+"""Looking after a store: compact, collect garbage, verify, describe."""

@@ -1,0 +1,1 @@
+"""One batch of files: decode each, extract, check the rows, commit."""

@@ -1,0 +1,1 @@
+"""What every command shares with the person who types it: options, tables, progress."""

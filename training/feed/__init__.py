@@ -1,0 +1,1 @@
+"""From shards to batches: tf.data pipelines and augmentation."""

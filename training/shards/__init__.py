@@ -1,0 +1,1 @@
+"""TFRecord shards: planning, encoding, writing, checking."""

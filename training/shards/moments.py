@@ -1,0 +1,64 @@
+"""Mean and standard deviation of the training arrays, from sums that shards deliver one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Moments:
+    """float64 sums per band (mel), per column (features) or over all samples (wave, one number).
+
+    What is not finite is not counted: an imported feature set may lack values.
+    """
+
+    n: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    longest: tuple[int, ...] = ()  # shape of the longest record
+
+    @classmethod
+    def none(cls) -> Moments:
+        """Of no array at all."""
+        return cls(np.zeros(1), np.zeros(1), np.zeros(1))
+
+    def add(self, kind: str, array: np.ndarray) -> None:
+        """Count one float32 array of a record, time first."""
+        if kind == "mel":  # finite in the store, and large: one compiled sweep
+            self._add_rows(array)
+            return
+        rows = array.reshape(-1, 1) if kind == "wave" else array.reshape(1, -1)
+        known = np.isfinite(rows)
+        if not known.all():
+            rows = np.where(known, rows, 0)
+        self.n = self.n + known.sum(axis=0)
+        self.total = self.total + rows.sum(axis=0, dtype=np.float64)
+        self.squares = self.squares + np.square(rows, dtype=np.float64).sum(axis=0)
+
+    def _add_rows(self, rows: np.ndarray) -> None:
+        from training.shards import kernels
+
+        total, squares = np.zeros((2, rows.shape[1]))
+        kernels.add_sums(rows, total, squares)
+        self.n, self.total, self.squares = self.n + len(rows), self.total + total, self.squares + squares
+
+    def see(self, shape: tuple[int, ...]) -> None:
+        """Note the shape of a record, also of one that the sums leave out."""
+        self.longest = max(self.longest, shape)
+
+    def merge(self, other: Moments) -> None:
+        """Add the sums of another set of arrays."""
+        self.n = self.n + other.n
+        self.total = self.total + other.total
+        self.squares = self.squares + other.squares
+        self.longest = max(self.longest, other.longest)
+
+    def normalisation(self) -> dict[str, list[float]]:
+        """{"mean", "std"}, to six digits; the deviation is 1 where nothing varies, so that nothing explodes."""
+        n = np.maximum(1, self.n)
+        mean = self.total / n
+        std = np.sqrt(np.maximum(0.0, self.squares / n - mean**2))
+        std = np.where(std > 1e-6 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+        return {"mean": [float(f"{v:.6g}") for v in mean], "std": [float(f"{v:.6g}") for v in std]}

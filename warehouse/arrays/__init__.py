@@ -1,0 +1,1 @@
+"""Matrices and streams of arrays in the order that studies and training read them."""

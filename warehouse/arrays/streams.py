@@ -1,0 +1,230 @@
+"""Mel spectrograms and waveforms as arrays, batch by batch, in bounded memory and in any order of keys."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurestore.errors import StoreDamaged, UsageError
+from featurestore.store import arrays
+from featurestore.store.store import REPAIR, Store
+from warehouse.arrays.keys import locate_keys, open_contents, require_table, select_keys
+from warehouse.arrays.rows import Keys, key_arrays, open_parquet, positions, read_keys
+from warehouse.database.views import Contents
+
+Row = dict[str, Any]
+
+_OPEN_FILES = 64  # files kept open between batches; a random order of keys comes back to each
+
+
+@dataclasses.dataclass(frozen=True)
+class MelBatch:
+    """Mel spectrograms of some excerpts.
+
+    track_ids  (n,) int64
+    excerpts   (n,) int16
+    genres     (n,) object: genre as str, None where unlabelled
+    mels       n arrays (n_mels, n_frames) in dB, float32 (see `iter_mels` for float16)
+    """
+
+    track_ids: np.ndarray
+    excerpts: np.ndarray
+    genres: np.ndarray
+    mels: list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class WaveBatch:
+    """Waveform windows of some excerpts.
+
+    track_ids    (n,) int64
+    excerpts     (n,) int16
+    genres       (n,) object: genre as str, None where unlabelled
+    waves        n arrays (n_samples,) float32 at full scale
+    sample_rate  Hz
+    """
+
+    track_ids: np.ndarray
+    excerpts: np.ndarray
+    genres: np.ndarray
+    waves: list[np.ndarray]
+    sample_rate: int
+
+
+def iter_mels(
+    store: Store | str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    scheme: str | None = None,
+    subset: str | None = None,
+    keys: pa.Table | None = None,
+    batch_size: int = 64,
+    stored: bool = False,
+) -> Iterator[MelBatch]:
+    """Stream the mel spectrograms, by (track_id, excerpt), or exactly in the order of `keys`.
+
+    keys is a table (track_id, excerpt); only the row groups that hold them are read, and split, scheme and subset
+    are not to be given with it. Unlabelled tracks are included. Memory is bounded by batch_size. stored=True leaves
+    mels that are stored as float16 in that dtype, read-only and uncopied; others become float32 either way.
+
+    Raises MissingInput (no such split, nothing measured, unknown keys), UsageError or StoreDamaged.
+    """
+    found = open_contents(store)
+    spec = found.store.spec
+
+    def decode(row: Row) -> np.ndarray:
+        if stored and spec.mel_dtype == "float16":
+            return np.frombuffer(row["mel"], "<f2").reshape(spec.n_mels, -1)
+        return arrays.decode_mel(row["mel"], spec.mel_dtype, spec.n_mels)
+
+    rows = _rows(found, "mel", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
+    parts = _batches(found.store, "mel", rows, ("mel",), decode, batch_size)
+    return (MelBatch(*_labels(part), mels) for part, mels in parts)
+
+
+def iter_waves(
+    store: Store | str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    scheme: str | None = None,
+    subset: str | None = None,
+    keys: pa.Table | None = None,
+    batch_size: int = 64,
+) -> Iterator[WaveBatch]:
+    """Stream the waveform windows; parameters, order and errors as `iter_mels`."""
+    found = open_contents(store)
+
+    def decode(row: Row) -> np.ndarray:
+        return arrays.decode_wave(row["wave"], row["scale"])
+
+    rows = _rows(found, "wave", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
+    parts = _batches(found.store, "wave", rows, ("wave", "scale"), decode, batch_size)
+    return (WaveBatch(*_labels(part), waves, found.store.spec.sample_rate) for part, waves in parts)
+
+
+def _rows(
+    found: Contents,
+    table: str,
+    *,
+    split: str | None,
+    scheme: str | None,
+    subset: str | None,
+    keys: pa.Table | None,
+    batch_size: int,
+) -> pa.Table:
+    """The rows to read, in order: track_id, excerpt, batch, genre."""
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, found {batch_size}", "64 is the default.")
+    require_table(found, table)
+    if keys is None:
+        return select_keys(found, scheme=scheme, split=split, subset=subset, labelled=False)
+    if (split, scheme, subset) != (None, None, None):
+        raise UsageError("keys already say which rows to read", "Leave out split, scheme and subset.")
+    return locate_keys(found, keys)
+
+
+def _labels(part: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    genres = part["genre"].to_numpy(zero_copy_only=False)
+    return part["track_id"].to_numpy(), part["excerpt"].to_numpy(), genres
+
+
+def _batches(
+    store: Store,
+    table: str,
+    rows: pa.Table,
+    columns: tuple[str, ...],
+    decode: Callable[[Row], np.ndarray],
+    batch_size: int,
+) -> Iterator[tuple[pa.Table, list[np.ndarray]]]:
+    """`batch_size` rows at a time with their decoded values, in the order of `rows`."""
+    with contextlib.closing(_Files(store, table)) as files:
+        for start in range(0, len(rows), batch_size):
+            part = rows.slice(start, batch_size)
+            values: list[Any] = [None] * len(part)
+            batch = part["batch"].combine_chunks().dictionary_encode()
+            codes = batch.indices.to_numpy()
+            for code, name in enumerate(batch.dictionary.to_pylist()):
+                here = np.flatnonzero(codes == code)
+                for i, row in zip(here, files.read(name, part.take(here), columns), strict=True):
+                    values[i] = decode(row)
+            yield part, values
+
+
+class _Files:
+    """One table's files, the last few kept open with the index of their keys."""
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store = store
+        self._table = table
+        self._open: collections.OrderedDict[str, tuple[contextlib.ExitStack, _Index]] = collections.OrderedDict()
+
+    def read(self, batch: str, keys: pa.Table, columns: tuple[str, ...]) -> Iterator[Row]:
+        """The rows of `keys` in one batch, in their order, reading only the row groups that hold them."""
+        index = self._index(batch)
+        path = self._store.batch_path(self._table, batch)
+        at = positions(key_arrays(keys), index.keys)
+        if len(at) and at.min() < 0:
+            track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
+            raise StoreDamaged(f"{path}: no row of track {track}, excerpt {excerpt}, which excerpts lists", REPAIR)
+        groups, which = np.unique(np.searchsorted(index.starts, at, side="right") - 1, return_inverse=True)
+        sizes = index.sizes[groups]
+        offset = np.cumsum(sizes) - sizes
+        local = at - index.starts[groups[which]] + offset[which]
+        try:
+            # one column, or one and a number: a thread more only costs its waking
+            found = index.parquet.read_row_groups(groups.tolist(), list(columns), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreDamaged(f"{path}: {error}", REPAIR) from None
+        values = {name: _values(found[name]) for name in columns}
+        for i in local.tolist():
+            yield {name: column[i] for name, column in values.items()}
+
+    def _index(self, batch: str) -> _Index:
+        if batch in self._open:
+            self._open.move_to_end(batch)
+            return self._open[batch][1]
+        if len(self._open) >= _OPEN_FILES:
+            self._open.popitem(last=False)[1][0].close()
+        stack = contextlib.ExitStack()
+        parquet = stack.enter_context(open_parquet(self._store, self._store.batch_path(self._table, batch)))
+        sizes = np.array([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)], np.int64)
+        keys = read_keys(parquet, range(parquet.num_row_groups))
+        index = _Index(parquet, keys, sizes, np.cumsum(sizes) - sizes)
+        self._open[batch] = stack, index
+        return index
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    """An open file, its keys in stored order, and the size and first row of each row group."""
+
+    parquet: pq.ParquetFile
+    keys: Keys
+    sizes: np.ndarray
+    starts: np.ndarray
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; bytes as buffers that lie where Arrow put them (its own scalars are copies)."""
+    if not pa.types.is_binary(column.type):
+        return column.to_pylist()
+    return [value for chunk in column.chunks for value in _buffers(chunk)]
+
+
+def _buffers(chunk: pa.BinaryArray) -> list[pa.Buffer]:
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+    return [data.slice(a, b - a) for a, b in itertools.pairwise(ends)]

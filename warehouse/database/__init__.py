@@ -1,0 +1,1 @@
+"""The DuckDB connection over one snapshot of a store: views, macros, comments."""

@@ -1,0 +1,103 @@
+"""A DuckDB database file of views over a store, for programs that know DuckDB and nothing of us."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import uuid
+
+import duckdb
+
+from featurestore.errors import FeatureStoreError, UsageError
+from featurestore.store import files
+from featurestore.store.store import Store
+from featurestore.terminal import tables
+from warehouse.database import vectors
+from warehouse.database.connection import create_stored, create_views, failure
+from warehouse.database.views import SCHEMA, Contents, contents, literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A database file that was written: its path, how many views it has, how it is opened."""
+
+    path: str
+    views: int
+    how: str
+
+
+def write_database(
+    store: Store | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    absolute: bool = False,
+    force: bool = False,
+) -> Written:
+    """Write a DuckDB database of the views and macros over `store` to the local file `path`, atomically.
+
+    The views name the store's files relative to the folder of `path` (a remote store: by URL), so that the two can
+    move together; the file is opened from that folder. absolute: they name them by absolute paths instead, so that the
+    file is opened from anywhere (DBeaver, a notebook) while the store stays where it is. It shows the store as it is
+    now: write it again when the store has changed. `mel_db` is plain SQL in it, and the vectors of `similar_tracks`
+    are a table in it.
+
+    Raises UsageError where `path` exists and force is not given or lies inside the store, FeatureStoreError where it
+    cannot be written.
+    """
+    target = os.path.abspath(os.fspath(path))
+    if os.path.exists(target) and not force:
+        raise UsageError(f"{target} exists", "Give --force to replace it, or name another file.")
+    found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
+    # such a file outlives snapshots, and batches stay longer than copies of them
+    found = dataclasses.replace(found, gathered=None, index=None)
+    tables.refuse_inside(found.store.url, target)
+    folder = os.path.dirname(target)
+    root = _root(found, None if absolute else folder)
+    temporary = os.path.join(folder, f".{os.path.basename(target)}.{uuid.uuid4().hex[:8]}{files.TEMPORARY}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        views = _write(found, temporary, folder, root)
+        os.replace(temporary, target)
+    except duckdb.Error as error:
+        raise failure(error) from None
+    except OSError as error:
+        raise FeatureStoreError(
+            f"{target}: cannot be written ({error.strerror or error})", "Name a file in a folder you can write to."
+        ) from None
+    finally:
+        for left in (temporary, f"{temporary}.wal"):
+            with contextlib.suppress(OSError):
+                os.unlink(left)
+    return Written(target, views, _how(found, target, absolute))
+
+
+def _root(found: Contents, folder: str | None) -> str:
+    """The store as the views name it: relative to `folder` where one is given, absolute otherwise; or its URL."""
+    if not files.is_local(found.store.fs):
+        return str(found.store.fs.unstrip_protocol(found.store.root))
+    return os.path.relpath(found.store.root, folder) if folder else os.path.abspath(found.store.root)
+
+
+def _write(found: Contents, path: str, folder: str, root: str) -> int:
+    """Fill the database file `path`, which will lie in `folder`, for a store at `root`; returns the number of views."""
+    with contextlib.closing(duckdb.connect(path)) as connection:
+        connection.execute(f"SET TimeZone = 'UTC'; SET file_search_path = {literal(folder)}")
+        if not files.is_local(found.store.fs):
+            connection.register_filesystem(found.store.fs)
+        create_stored(connection, found, f"{root}/")
+        connection.execute(f"CREATE TABLE {SCHEMA}.vector_rows AS {vectors.select_sql(found)}")
+        connection.execute(vectors.macro_sql(found, f"{SCHEMA}.vector_rows"))
+        create_views(connection, found, f"{root}/", portable=True)
+        count = "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
+        return int(connection.execute(count).fetchall()[0][0])
+
+
+def _how(found: Contents, target: str, absolute: bool) -> str:
+    folder, name = os.path.split(target)
+    if not files.is_local(found.store.fs):
+        return f"Open it with a DuckDB that can read {found.store.url}."
+    if absolute:
+        return f"Open it from anywhere, as long as the store stays at {os.path.abspath(found.store.root)}."
+    elsewhere = f"elsewhere SET file_search_path = {literal(folder)} first, or write it with --absolute"
+    return f"Open it from its folder (cd {folder} && duckdb {name}); {elsewhere}."

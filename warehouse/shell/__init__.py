@@ -1,0 +1,1 @@
+"""The command line of the warehouse: questions, named queries, the prompt."""

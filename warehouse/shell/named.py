@@ -1,0 +1,120 @@
+"""Named queries: the `.sql` files of `warehouse/queries/`, with a question on top and typed-in parameters.
+
+The comment on top of a file is its question; a line `-- param NAME: meaning` declares a parameter that must be given,
+`-- param NAME = VALUE: meaning` one with a default. In the SQL a parameter is `$NAME`, cast to what it should be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+import pyarrow as pa
+
+from featurestore.errors import UsageError
+from featurestore.store.store import Store
+
+_PARAM = re.compile(r"^-- param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter of a named query; default None means that it must be given."""
+
+    name: str
+    meaning: str
+    default: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedQuery:
+    """A named query: the question it answers, its parameters, its SQL."""
+
+    name: str
+    question: str
+    parameters: tuple[Parameter, ...]
+    sql: str
+
+
+def named_queries() -> tuple[NamedQuery, ...]:
+    """All named queries, by name."""
+    folder = resources.files("warehouse").joinpath("sql", "queries")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return tuple(_parse(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in files)
+
+
+def _parse(name: str, text: str) -> NamedQuery:
+    head = []
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        head.append(line)
+    parameters = tuple(
+        Parameter(m["name"], m["meaning"], m["default"]) for m in map(_PARAM.match, head) if m is not None
+    )
+    question = " ".join(line.removeprefix("--").strip() for line in head if not line.startswith("-- param "))
+    return NamedQuery(name, question, parameters, text)
+
+
+def listing() -> pa.Table:
+    """The named queries as a table (query, question, parameters)."""
+    queries = named_queries()
+    return pa.table(
+        {
+            "query": [q.name for q in queries],
+            "question": [q.question for q in queries],
+            "parameters": [" ".join(_usage(p) for p in q.parameters) for q in queries],
+        }
+    )
+
+
+def _usage(parameter: Parameter) -> str:
+    return parameter.name + ("" if parameter.default is None else f"={parameter.default}")
+
+
+def find(name: str) -> NamedQuery:
+    """The query called `name`. Raises UsageError with the names there are."""
+    queries = {q.name: q for q in named_queries()}
+    if name not in queries:
+        raise UsageError(f"no named query {name!r}", f"Expected one of {', '.join(queries)}.")
+    return queries[name]
+
+
+def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
+    """{name: value} of texts like `k=v`. Raises UsageError for one without a `=`, or one given twice."""
+    out: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or name in out:
+            wrong = "given twice" if name in out else "not NAME=VALUE"
+            raise UsageError(f"parameter {text!r} is {wrong}", "Write --param NAME=VALUE once for each.")
+        out[name] = value
+    return out
+
+
+def bind(query: NamedQuery, parameters: Mapping[str, str]) -> dict[str, str]:
+    """All parameters of `query`, defaults filled in. Raises UsageError for an unknown or a missing one."""
+    known = {p.name: p for p in query.parameters}
+    unknown = sorted(set(parameters) - set(known))
+    missing = [p.name for p in query.parameters if p.default is None and p.name not in parameters]
+    if unknown or missing:
+        wrong = [f"unknown parameter {n!r}" for n in unknown] + [f"missing parameter {n!r}" for n in missing]
+        takes = "; ".join(f"{_usage(p)}: {p.meaning}" for p in query.parameters) or "no parameters"
+        raise UsageError(
+            f"query {query.name}: {', '.join(wrong)}",
+            f"It takes {takes}. Give them as `python -m warehouse run {query.name} --param NAME=VALUE`.",
+        )
+    return {p.name: parameters.get(p.name, p.default or "") for p in query.parameters}
+
+
+def run_named(
+    store: Store | str | os.PathLike[str], name: str, parameters: Mapping[str, str] | None = None
+) -> pa.Table:
+    """The rows of the named query. Raises UsageError for a wrong name or parameter, and as `query` does."""
+    from warehouse.database.connection import query
+
+    named = find(name)
+    return query(store, named.sql, bind(named, parameters or {}))

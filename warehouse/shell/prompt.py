@@ -1,0 +1,181 @@
+"""The prompt: SQL with history, completion and colours, by prompt_toolkit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from featurestore.errors import EXIT_DONE, FeatureStoreError, UsageError
+from featurestore.store.store import Store
+from featurestore.terminal import tables, words
+from warehouse.database.connection import connect
+from warehouse.shell import named, shell
+
+HELP = """\
+SQL ends with a semicolon; Enter before it starts another line.
+  .tables             views and tables, with what they hold
+  .columns NAME       the columns of one, with what they mean
+  .queries            the named queries
+  .run NAME k=v ...   run one of them
+  .format NAME        table, csv, json or markdown
+  .quit               leave (so does Ctrl-D); Ctrl-C drops the line"""
+
+_TABLES = """
+SELECT view_name AS name, comment AS holds FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'
+UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY name
+"""
+_COLUMNS = """
+SELECT column_name AS "column", data_type AS type, comment AS means FROM duckdb_columns()
+WHERE schema_name = 'main' AND table_name = $name ORDER BY column_index
+"""
+_WORDS = """
+SELECT keyword_name FROM duckdb_keywords() UNION SELECT view_name FROM duckdb_views() WHERE NOT internal
+UNION SELECT column_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal
+UNION SELECT function_name FROM duckdb_functions() WHERE regexp_full_match(function_name, '[a-z][a-z0-9_]+')
+"""
+
+
+def run(store: Store | str | os.PathLike[str], **session_options: Any) -> int:
+    """Read statements from the terminal until the end; returns the exit code. Raises what `connect` raises.
+
+    session_options go to prompt_toolkit's PromptSession (its input and output).
+    """
+    with contextlib.closing(connect(store)) as connection:
+        session = _session(connection, **session_options)
+        name = store.url if isinstance(store, Store) else os.fspath(store)
+        words.note(f"store {name}: SQL ends with a semicolon, .tables shows what there is, .help the rest")
+        state = _State(connection)
+        while not state.done:
+            try:
+                text = session.prompt("sql> ").strip()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                break
+            state.answer(text)
+    return EXIT_DONE
+
+
+class _State:
+    """What the prompt remembers between lines: the connection, the format, whether to stop."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self.format = "table"
+        self.done = False
+
+    def answer(self, text: str) -> None:
+        """Run one line of dot command or SQL; what goes wrong is printed, and the prompt goes on."""
+        try:
+            if text.startswith("."):
+                self._command(text)
+            elif text:
+                self._print(text)
+        except FeatureStoreError as error:
+            words.note(f"error: {error}")
+        except KeyboardInterrupt:
+            words.note("interrupted")
+
+    def _print(self, sql: str, parameters: Mapping[str, str] | None = None) -> None:
+        for table, more in shell.results(self.connection, sql, self.format, parameters, limit=shell.MAX_ROWS):
+            shell.print_result(table, more, self.format)
+
+    def _command(self, text: str) -> None:
+        try:
+            word, *rest = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"{text}: {error}", "Close the quote.") from None
+        commands: dict[str, Callable[..., None]] = {
+            ".help": lambda: print(HELP),
+            ".tables": lambda: self._print(_TABLES),
+            ".columns": lambda name: self._print(_COLUMNS, {"name": name}),
+            ".queries": lambda: tables.emit(named.listing(), self.format),
+            ".run": self._run,
+            ".format": self._set_format,
+            ".quit": self._quit,
+            ".exit": self._quit,
+        }
+        if word not in commands:
+            raise UsageError(f"no command {word}", f"Expected one of {', '.join(commands)}.")
+        try:
+            commands[word](*rest)
+        except TypeError:
+            raise UsageError(f"{word}: wrong number of words", "See .help.") from None
+
+    def _run(self, name: str, *parameters: str) -> None:
+        query = named.find(name)
+        self._print(query.sql, named.bind(query, named.parse_parameters(parameters)))
+
+    def _set_format(self, name: str) -> None:
+        if name not in ("table", "csv", "json", "markdown"):
+            raise UsageError(f"no format {name}", "Expected table, csv, json or markdown.")
+        self.format = name
+
+    def _quit(self) -> None:
+        self.done = True
+
+
+def _session(connection: duckdb.DuckDBPyConnection, **options: Any) -> Any:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.lexers import PygmentsLexer
+    from pygments.lexers.sql import SqlLexer
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _enter(event: Any) -> None:
+        buffer = event.current_buffer
+        text = buffer.text.strip()
+        if not text or text.startswith(".") or text.endswith(";"):
+            buffer.validate_and_handle()
+        else:
+            buffer.insert_text("\n")
+
+    return PromptSession(
+        multiline=True,
+        key_bindings=keys,
+        history=_history(),
+        lexer=PygmentsLexer(SqlLexer),
+        completer=completer(connection),
+        complete_while_typing=False,
+        **options,
+    )
+
+
+def completer(connection: duckdb.DuckDBPyConnection) -> Any:
+    """Completion of SQL words, functions, and what the store has: views, columns, named queries."""
+    from prompt_toolkit.completion import WordCompleter
+
+    words = sorted({row[0] for row in connection.execute(_WORDS).fetchall()} | set(_dot_words()))
+    return WordCompleter(words, ignore_case=True)
+
+
+def _dot_words() -> Iterator[str]:
+    yield from (line.split()[0] for line in HELP.splitlines()[1:])
+    yield from (query.name for query in named.named_queries())
+
+
+def history_path() -> Path:
+    """Where the prompt keeps its history."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "music-feature-store" / "sql_history"
+
+
+def _history() -> Any:
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError:
+        # a home that cannot be written to is no reason not to answer
+        return InMemoryHistory()
+    return FileHistory(str(path))

@@ -1,0 +1,188 @@
+"""One-shot SQL: where the statements come from, and how their results are printed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from featurestore.errors import MissingInput, UsageError
+from featurestore.store import files
+from featurestore.store.store import Store
+from featurestore.terminal import tables, words
+from warehouse.database.connection import connect_for, failure, relation
+from warehouse.shell.printable import printable
+
+T = TypeVar("T")
+Answer = tuple[pa.Table, bool]  # the rows, and whether there were more
+
+MAX_ROWS = 1000  # rows of a printed table; every other format has them all
+
+
+def statements(words: Sequence[str], file: str | None) -> str:
+    """The SQL of a command line: its one argument, else the file (- is standard input), else standard input.
+
+    Raises UsageError where that is not one text, MissingInput where the file cannot be read.
+    """
+    if words and file:
+        raise UsageError("SQL was given both as an argument and with --file", "Give it once.")
+    if len(words) > 1:
+        raise UsageError(
+            f"expected the SQL as one argument, found {len(words)}",
+            'Quote it: python -m warehouse "SELECT count(*) FROM tracks".',
+        )
+    sql = words[0] if words else sys.stdin.read() if file in (None, "-") else _read(str(file))
+    if not sql.strip():
+        raise UsageError("no SQL was given", 'Try: python -m warehouse "SHOW TABLES", or --help.')
+    return sql
+
+
+def _read(path: str) -> str:
+    try:
+        fs, name = files.resolve(path)
+        with fs.open(name, "rb") as f:
+            return bytes(f.read()).decode("utf-8")
+    except OSError as error:
+        raise MissingInput(f"{path}: cannot be read ({error.strerror or error})", "Name a file with SQL.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text ({error})", "Name a file with SQL.") from None
+
+
+def print_results(
+    store: Store | str | os.PathLike[str],
+    sql: str,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    format: str = "table",
+    output: str | None = None,
+) -> None:
+    """Run every statement of `sql`, read-only, and print each result, or write the only one to `output`.
+
+    Raises UsageError where not exactly one result can go into the one file, and what `query` raises.
+    """
+    single = output is not None or format == "parquet"
+    with contextlib.closing(connect_for(store, sql)) as connection:
+        answers = results(connection, sql, format, parameters, limit=MAX_ROWS if output is None else None)
+        if single:
+            # nothing is written before all statements have run
+            answers = iter(_only(list(answers)))
+        for number, (table, more) in enumerate(answers):
+            if number:
+                print()
+            print_result(table, more, format, output)
+
+
+def _only(answers: list[Answer]) -> list[Answer]:
+    if len(answers) != 1:
+        found = "several results" if answers else "no result"
+        raise UsageError(f"the statements have {found}, and one file holds one", "Ask one question.")
+    return answers
+
+
+def print_result(table: pa.Table, more: bool, format: str = "table", output: str | None = None) -> None:
+    """Print one result, or write it to `output`; `more` says that rows were left out."""
+    if format == "table" and output is None and table.column_names == ["explain_key", "explain_value"]:
+        print("\n".join(table["explain_value"].to_pylist()))
+        return
+    tables.emit(table, format, output)
+    if more:
+        words.note(f"(the first {MAX_ROWS:,} rows; all of them with --format csv, json or parquet)")
+
+
+def results(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    format: str,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    limit: int | None = None,
+) -> Iterator[Answer]:
+    """Run the statements one by one; yields (rows, whether there were more than `limit`) of those that have rows.
+
+    Column names are unique, and values that `format` has no form for are text. limit: for a table only.
+    Raises FeatureStoreError with DuckDB's message and its pointer into the statement, and KeyboardInterrupt.
+    """
+    if format != "table":
+        limit = None
+    try:
+        for statement in duckdb.extract_statements(sql):
+            # DuckDB counts the pointer's place from the first character that is not blank
+            answer = functools.partial(_answer, connection, statement.query.strip(), parameters, format, limit)
+            if (found := interruptible(connection, answer)) and _asks(statement, found[0]):
+                yield found
+    except (duckdb.Error, RuntimeError) as error:
+        raise failure(error) from None
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """`work()`, which uses `connection`, in a thread of its own; Ctrl-C stops its query and raises KeyboardInterrupt.
+
+    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # before the query has begun there is nothing that an interrupt could stop: ask until it ends
+            while not future.done():
+                with contextlib.suppress(KeyboardInterrupt):
+                    connection.interrupt()
+                    futures.wait([future], timeout=0.1)
+            raise
+
+
+def _asks(statement: duckdb.Statement, table: pa.Table) -> bool:
+    """Whether a statement's rows answer it (PIVOT and RETURNING too), not DuckDB's count of the rows it changed."""
+    kinds = statement.expected_result_type
+    if kinds == [duckdb.ExpectedResultType.QUERY_RESULT]:
+        return True
+    return duckdb.ExpectedResultType.QUERY_RESULT in kinds and table.column_names != ["Count"]
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Mapping[str, str] | None,
+    format: str,
+    limit: int | None,
+) -> Answer | None:
+    rows = relation(connection, sql, parameters)
+    if rows is None:
+        return None
+    shown = printable(rows, format)
+    try:
+        return _take(shown, limit)
+    except duckdb.Error as error:
+        raise type(error)(_own_line(str(error), shown, sql)) from None
+
+
+def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
+    """DuckDB's message with its pointer's line counted in `sql`, not in what `printable` wrapped around it."""
+    around, found, _ = shown.sql_query().partition(sql)
+    more = around.count("\n") if found else 0
+    return re.sub(r"(?<=\nLINE )\d+(?=:)", lambda line: str(int(line[0]) - more), message)
+
+
+def _take(rows: duckdb.DuckDBPyRelation, limit: int | None) -> Answer:
+    if limit is None:
+        return rows.to_arrow_table(), False
+    # read no further than what is printed: a row of `mel` is a quarter of a megabyte
+    with contextlib.closing(rows.to_arrow_reader(limit + 1)) as reader:
+        batches, n = [], 0
+        for batch in reader:
+            batches.append(batch)
+            n += len(batch)
+            if n > limit:
+                break
+        table = pa.Table.from_batches(batches, schema=reader.schema)
+    return table.slice(0, limit), n > limit

@@ -28,8 +28,8 @@ SMALL_GRIDS = {
 
 def shrink_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting or two per model, so that a search takes no time."""
-    for name, grid in SMALL_GRIDS.items():
-        monkeypatch.setitem(grid.MODELS, name, dataclasses.replace(grid.MODELS[name], grid=grid, pca=(None,)))
+    for name, values in SMALL_GRIDS.items():
+        monkeypatch.setitem(grid.MODELS, name, dataclasses.replace(grid.MODELS[name], grid=values, pca=(None,)))
 
 
 def small_store(folder: Path) -> Store:

@@ -8,10 +8,8 @@ split that the model was reported on, with the true genre beside the answer.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,14 @@ from analysis.models import persist
 from analysis.models.persist import Saved
 from analysis.results import output
 from featurestore import registry
-from featurestore.datasets import AUDIO_SUFFIXES, encode_name
+from featurestore.datasets import encode_name
+from featurestore.datasets.scan import audio_files
 from featurestore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_PARTIAL,
     AudioError,
     FeatureStoreError,
-    MissingInput,
     SpecMismatch,
 )
 from featurestore.spec import Spec
@@ -79,22 +77,6 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
                 failures[path] = f"{error.stage}: {error.kind}: {error.message}"
             bar.advance()
     return Predictions(rows, failures, saved.types, limit)
-
-
-def audio_files(paths: Sequence[str]) -> list[str]:
-    """The paths, each folder replaced by the audio files below it, sorted. Raises MissingInput for one without any."""
-    out: list[str] = []
-    for path in paths:
-        if not os.path.isdir(path):
-            out.append(path)
-            continue
-        found = sorted(str(p) for p in Path(path).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-        if not found:
-            raise MissingInput(
-                f"{path}: no audio file in this folder", "Name audio files, or a folder that holds some."
-            )
-        out += found
-    return out
 
 
 def audio_spec(saved: Saved, model: str) -> tuple[Spec, list[int]]:

@@ -1,26 +1,24 @@
 """Imported feature sets: `catalog/features_<set>.parquet`, one row a track, from anyone's table.
 
-The table is read once, in blocks, and written as it comes, so that memory does not grow with it. NaN and infinity
-become NULL. Nothing appears in the store unless every row was good.
+The table is read in blocks and written as it comes, so that memory does not grow with it. NaN and infinity become
+NULL. Nothing appears in the store unless every row was good.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from featurestore.catalog import feature_table
-from featurestore.catalog.feature_table import Block, FeatureTable
-from featurestore.datasets import Collection, csv_blocks
-from featurestore.datasets.csv_blocks import ValueMismatch
+from featurestore.catalog import feature_columns
+from featurestore.catalog.feature_columns import FeatureTable
+from featurestore.datasets import Collection, tables
+from featurestore.datasets.paths import track_numbers
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store import files
 from featurestore.store.store import Store
@@ -36,15 +34,24 @@ _SOURCE = b"source"
 class ImportReport:
     """What an import did, or would do.
 
-    set, table          name of the set, and where it was read from
-    rows                rows in the table
-    matched             rows with a track in the catalog: the rows of the set
-    columns             features
-    nulls               values that are NULL in the set (they were empty, NaN or infinite)
-    text                columns left out because they are not numbers
-    unknown, repeated   ids that no track has, and ids that stand more than once (as they stand in the table)
-    empty_ids           rows without an id
-    tracks_added        tracks that the table itself brought into the catalog
+    Attributes
+    ----------
+    set, table : str
+        Name of the set, and where it was read from.
+    rows, matched : int
+        Rows in the table, and those with a track in the catalog: the rows of the set.
+    columns, nulls : int
+        Features, and values that are NULL in the set (they were empty, NaN or infinite).
+    left_out : dict of str to str
+        Columns that are no features, and why.
+    renamed : dict of str to str
+        Features that were called like a key of the store, and what they are called in the set.
+    unknown, repeated : tuple of str
+        Ids that no track has (as they stand in the table), and track ids that stand more than once.
+    empty_ids : int
+        Rows without an id.
+    tracks_added : int
+        Tracks that the table itself brought into the catalog.
     """
 
     set: str
@@ -53,7 +60,8 @@ class ImportReport:
     matched: int
     columns: int
     nulls: int
-    text: tuple[str, ...]
+    left_out: Mapping[str, str]
+    renamed: Mapping[str, str]
     unknown: tuple[str, ...]
     repeated: tuple[str, ...]
     empty_ids: int
@@ -72,97 +80,69 @@ class ImportReport:
             found.append("no row matches a track of the catalog")
         return found
 
+    def require(self, ignore_unknown: bool) -> None:
+        """Raise UsageError where the table cannot be imported, saying why."""
+        problems = self.problems(ignore_unknown)
+        if problems:
+            raise UsageError(
+                f"{self.table}: not imported\n  " + "\n  ".join(problems),
+                "Look with --dry-run; catalog the missing tracks first, or leave their rows out with --ignore-unknown.",
+            )
+
 
 # block of ids as they stand in the table -> int64 track ids, NULL where there is none
 Resolve = Callable[[pa.Array], pa.Array]
-# rows of one row group, in parts: track ids, and values as in `Block`
-Group = list[tuple[np.ndarray, np.ndarray]]
 
 
 def look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
     """Read the whole table and write nothing. Raises FeatureStoreError where a value is not a number."""
-    return _with_all_nulls(lambda t: _look(name, t, resolve), table)
+    rows = _Rows(table, resolve)
+    return rows.report(name, sum(_nulls(batch) for batch in rows.matched()))
 
 
 def write(
-    store: Store, name: str, table: FeatureTable, resolve: Resolve, *, ignore_unknown: bool = False
+    store: Store,
+    name: str,
+    table: FeatureTable,
+    resolve: Resolve,
+    *,
+    ignore_unknown: bool = False,
+    row_group_rows: int = ROW_GROUP_ROWS,
 ) -> ImportReport:
-    """Write the set `name` from `table`, replacing one of that name.
+    """Write a set, replacing one of that name.
 
-    Raises UsageError, and leaves the store as it was, where the name cannot name a set or ids are unknown (unless
-    ignored), repeated or missing; FeatureStoreError where a value is not a number.
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Name of the set: lower-case letters, digits and underscores.
+    table : FeatureTable
+    resolve : callable
+        Ids of the table (text) to track ids (int64), NULL where there is no such track.
+    ignore_unknown : bool
+        Leave out rows without a track.
+    row_group_rows : int
+        Rows of a row group in the file, however the blocks of the table fall.
+
+    Raises
+    ------
+    UsageError
+        The name cannot name a set, or ids are unknown (unless ignored), repeated or missing. The store is as it was.
+    FeatureStoreError
+        A value is not a number.
     """
-    path = store.feature_set_path(name)
-    return _with_all_nulls(lambda t: _write(store, path, name, t, resolve, ignore_unknown), table)
-
-
-def _with_all_nulls(run: Callable[[FeatureTable], ImportReport], table: FeatureTable) -> ImportReport:
-    """Run on the table as it is; where a value is no number, once more with `NA`, `null` and the like read as empty."""
-    # most tables leave an empty cell empty, and to look for every spelling takes a quarter longer
-    try:
-        return run(table)
-    except ValueMismatch:
-        return run(dataclasses.replace(table, nulls=tuple(csv_blocks.NULLS)))
-
-
-def _look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
-    intake = _Intake(table, resolve)
-    nulls = sum(_nulls(_rows(table.schema, group)) for group in intake.groups())
-    return intake.report(name, nulls)
-
-
-def _write(
-    store: Store, path: str, name: str, table: FeatureTable, resolve: Resolve, ignore_unknown: bool
-) -> ImportReport:
-    intake = _Intake(table, resolve)
-    footer = {_SOURCE.decode(): json.dumps(_fingerprint(table.path))}
+    path, footer = store.feature_set_path(name), {_SOURCE.decode(): json.dumps(_fingerprint(table.file.path))}
+    rows, nulls = _Rows(table, resolve), 0
     with files.parquet_stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
-        nulls = _write_groups(writer, table.schema, intake.groups())
-        report = intake.report(name, nulls)
-        require(report, ignore_unknown)
+        for group in _regrouped(rows.matched(), row_group_rows):
+            nulls += _nulls(group)
+            writer.write_table(group)
+        report = rows.report(name, nulls)
+        report.require(ignore_unknown)
     return report
 
 
-def _write_groups(writer: files.SealedWriter, schema: pa.Schema, groups: Iterator[Group]) -> int:
-    """Write each group in a thread of its own, while the next one is read; the number of values that are NULL."""
-
-    def write_group(group: Group) -> int:
-        rows = _rows(schema, group)
-        writer.write_table(rows)
-        return _nulls(rows)
-
-    nulls, writing = 0, None
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        for group in groups:
-            nulls += writing.result() if writing else 0  # so that no more than two are in memory
-            writing = pool.submit(write_group, group)
-        return nulls + (writing.result() if writing else 0)
-
-
-def _rows(schema: pa.Schema, group: Group) -> pa.Table:
-    """A group as it goes into the set: values that are not finite are NULL."""
-    values = np.concatenate([part for _, part in group], axis=1)
-    with np.errstate(all="ignore"):
-        whole = np.isfinite(values.sum(axis=1))  # tells of most columns that they need no mask
-    columns = [pa.array(v) if w else pa.array(v, mask=~np.isfinite(v)) for v, w in zip(values, whole, strict=True)]
-    return pa.table([np.concatenate([tracks for tracks, _ in group]), *columns], schema=schema)
-
-
-def _nulls(rows: pa.Table) -> int:
-    return sum(column.null_count for column in rows.columns)
-
-
-def require(report: ImportReport, ignore_unknown: bool) -> None:
-    """Raise UsageError where the table cannot be imported, saying why."""
-    problems = report.problems(ignore_unknown)
-    if problems:
-        raise UsageError(
-            f"{report.table}: not imported\n  " + "\n  ".join(problems),
-            "Look with --dry-run; catalog the missing tracks first, or leave their rows out with --ignore-unknown.",
-        )
-
-
-class _Intake:
+class _Rows:
     """Rows on their way from the table to the set, and what was met on the way."""
 
     def __init__(self, table: FeatureTable, resolve: Resolve) -> None:
@@ -171,50 +151,55 @@ class _Intake:
         self._unknown: list[str] = []
         self._rows = self._empty = 0
 
-    def groups(self) -> Iterator[Group]:
-        """Yield the rows that have a track, ROW_GROUP_ROWS at a time however the table's blocks fall."""
-        waiting, rows = Group(), 0
-        for block in feature_table.read(self._table):
-            tracks, values = self._matched(block)
-            while rows + len(tracks) >= ROW_GROUP_ROWS:
-                cut = ROW_GROUP_ROWS - rows
-                yield [*waiting, (tracks[:cut], values[:, :cut])]
-                waiting, rows = Group(), 0
-                tracks, values = tracks[cut:], values[:, cut:]
-            waiting.append((tracks, values))
-            rows += len(tracks)
-        if rows:
-            yield waiting
-
-    def _matched(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
-        tracks = self._resolve(block.ids)
-        known = pc.is_valid(tracks)
-        self._rows += len(tracks)
-        self._empty += block.ids.null_count
-        values = block.values
-        if tracks.null_count:
-            lost = block.ids.filter(pc.and_(pc.invert(known), pc.is_valid(block.ids)))
-            self._unknown += lost.cast(pa.string()).to_pylist()
-            tracks, values = tracks.drop_null(), values[:, known.to_numpy(zero_copy_only=False)]
-        self._tracks.append(tracks.to_numpy())
-        return self._tracks[-1], values
+    def matched(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that have a track, as they go into the set."""
+        for batch in self._table.batches():
+            ids = batch.column(0)
+            tracks = self._resolve(ids)
+            self._rows += len(ids)
+            self._empty += ids.null_count
+            self._unknown += ids.filter(pc.and_(pc.is_null(tracks), pc.is_valid(ids))).to_pylist()
+            self._tracks.append(tracks.drop_null().to_numpy())
+            features = [pc.if_else(pc.is_finite(values), values, None) for values in batch.columns[1:]]
+            rows = pa.RecordBatch.from_arrays([tracks, *features], schema=self._table.schema)
+            yield rows.filter(pc.is_valid(tracks)) if tracks.null_count else rows
 
     def report(self, name: str, nulls: int) -> ImportReport:
-        """What was met, once all groups were taken."""
+        """What was met, once all rows were taken."""
         tracks = np.concatenate([np.empty(0, np.int64), *self._tracks])
         unique, count = np.unique(tracks, return_counts=True)
         return ImportReport(
             set=name,
-            table=self._table.path,
+            table=self._table.file.path,
             rows=self._rows,
             matched=len(tracks),
-            columns=len(self._table.numeric),
+            columns=len(self._table.features),
             nulls=nulls,
-            text=self._table.text,
+            left_out=self._table.left_out,
+            renamed=self._table.renamed,
             unknown=tuple(self._unknown),
             repeated=tuple(str(i) for i in unique[count > 1]),
             empty_ids=self._empty,
         )
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` each, the last one shorter."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= rows:
+            table = pa.Table.from_batches(waiting)
+            while len(table) >= rows:
+                yield table.slice(0, rows)
+                table = table.slice(rows)
+            waiting = table.to_batches()
+    if sum(map(len, waiting)):
+        yield pa.Table.from_batches(waiting)
+
+
+def _nulls(rows: pa.Table | pa.RecordBatch) -> int:
+    return sum(column.null_count for column in rows.columns)
 
 
 def import_published(
@@ -222,8 +207,15 @@ def import_published(
 ) -> tuple[ImportReport, ...]:
     """Import the tables of features that FMA publishes beside its labels, where the metadata folder has them.
 
-    known are the track ids in the catalog, sorted; rows of other tracks are left out. A table that was imported
-    before and has not changed is passed over, unless `fresh` says that tracks have come since.
+    Parameters
+    ----------
+    store : Store
+    collection : Collection
+        As its loader returned it; only `fma` has such tables.
+    known : numpy.ndarray
+        int64, the track ids in the catalog, sorted; rows of other tracks are left out.
+    fresh : bool
+        Whether tracks have come since: else a table that was imported before and has not changed is passed over.
     """
     if collection.name != "fma" or collection.metadata is None:
         return ()
@@ -234,39 +226,29 @@ def import_published(
         path = f"{folder}/{file}"
         fs, place = files.resolve(path)
         if fs.exists(place) and (fresh or _source_of(store, name) != _fingerprint(path)):
-            table = feature_table.inspect(path)
-            reports.append(write(store, name, table, lambda ids: known_ids(ids, known), ignore_unknown=True))
+            table = feature_columns.inspect(path)
+            reports.append(write(store, name, table, lambda ids: known_numbers(ids, known), ignore_unknown=True))
     return tuple(reports)
 
 
-def known_ids(ids: pa.Array, known: np.ndarray) -> pa.Array:
-    """Track ids (int64) of ids written as numbers (text or integers), NULL where `known` (sorted) has none such."""
-    if not pa.types.is_integer(ids.type):
-        # pandas writes whole numbers as 12.0 once a column has had an empty cell
-        text = pc.replace_substring_regex(ids.cast(pa.string()), r"^\s*(\d{1,18})(\.0+)?\s*$", r"#\1")
-        number = pc.starts_with(text, "#")
-        ids = pc.if_else(number, pc.utf8_slice_codeunits(text, 1), pa.scalar(None, pa.string()))
-    numbers = pc.fill_null(ids.cast(pa.int64()), -1).to_numpy()
-    at = np.minimum(np.searchsorted(known, numbers), max(len(known) - 1, 0))
-    found = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
-    return pa.array(numbers, mask=~found)
+def known_numbers(ids: pa.Array, known: np.ndarray) -> pa.Array:
+    """Track ids (int64) of ids that are numbers written as text, NULL where `known` (int64, sorted) has none such."""
+    numbers = track_numbers(ids)
+    return pc.if_else(pc.is_in(numbers, pa.array(known)), numbers, None)
 
 
 def _fingerprint(path: str) -> dict[str, object]:
     """Where a table was read from and what it looked like, to see whether it changed."""
     fs, place = files.resolve(path)
-    if files.is_local(fs):
-        stat = os.stat(place)
-        return {"path": os.path.abspath(place), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     info = fs.info(place)
-    return {"path": path, "bytes": info.get("size"), "version": str(info.get("ETag") or info.get("mtime") or "")}
+    return {"path": info["name"], "bytes": info["size"], "version": str(info.get("ETag") or info.get("mtime") or "")}
 
 
 def _source_of(store: Store, name: str) -> object:
     if name not in store.feature_sets():
         return None
     try:
-        with csv_blocks.opened(store.fs.unstrip_protocol(store.feature_set_path(name))) as stream:
+        with tables.opened(store.fs.unstrip_protocol(store.feature_set_path(name))) as stream:
             return json.loads((pq.read_metadata(stream).metadata or {}).get(_SOURCE, b"null"))
     except (MissingInput, pa.ArrowException, ValueError):
         return None

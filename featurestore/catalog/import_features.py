@@ -1,9 +1,9 @@
 """`import-features`: add anyone's features to the store, by track id or by file name.
 
 Ids that are numbers are track ids. Ids that are texts are file names, and match a track of the catalog by its path,
-else by its file name, else by its file name without suffix (GTZAN's published table says blues.00000.au, the audio
-comes as blues.00000.wav). With a label column the table needs no catalog at all: rows that match no track become
-tracks of a data set named after the set, with the label as genre.
+else by its file name, else by that without the suffix of an audio file (GTZAN's published table says blues.00000.au,
+the audio comes as blues.00000.wav), else as the name of one of FMA's clips. With a label column the table needs no
+catalog at all: rows that match no track become tracks of a data set named after the set, with the label as genre.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import functools
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurestore import schemas
-from featurestore.catalog import feature_sets, feature_table, merge
-from featurestore.catalog.feature_sets import ImportReport, Resolve
-from featurestore.catalog.feature_table import FeatureTable
+from featurestore.catalog import feature_columns, feature_sets, merge
+from featurestore.catalog.feature_columns import FeatureTable
+from featurestore.catalog.feature_sets import ImportReport
 from featurestore.datasets import Collection, paths
-from featurestore.datasets.collection import genre_ids, genre_table
+from featurestore.datasets.collection import from_labels
 from featurestore.errors import MissingStore, UsageError
 from featurestore.spec import Spec
 from featurestore.store import files, lock
@@ -43,107 +43,127 @@ def import_table(
     ignore_unknown: bool = False,
     dry_run: bool = False,
 ) -> ImportReport:
-    """Add the CSV or Parquet table at `path` to the store as the feature set `name` (replacing one of that name).
+    """Add a table to the store as a feature set, replacing one of that name.
 
-    id_column       the column that says which track a row is; default: track_id, or an unnamed first column
-    label_column    a column of genres: rows of unknown tracks become tracks, and a store is made where there is none
-    skip_columns    columns to leave out
-    ignore_unknown  leave out rows whose id no track has, instead of refusing the table
-    dry_run         write nothing; the report says what would match, and `problems()` what would be refused
+    Parameters
+    ----------
+    store_url : str
+        Path or URL of the store.
+    name : str
+        Name of the set.
+    path : str
+        CSV or Parquet, a file or URL.
+    id_column : str, optional
+        The column that says which track a row is; default: track_id, or an unnamed first column.
+    label_column : str, optional
+        A column of genres: rows of unknown tracks become tracks, and a store is made where there is none.
+    skip_columns : sequence of str
+        Columns to leave out.
+    ignore_unknown : bool
+        Leave out rows whose id no track has, instead of refusing the table.
+    dry_run : bool
+        Write nothing; the report says what would match, and `problems()` what would be refused.
 
-    Raises MissingStore, MissingInput (no such table), UsageError (bad name, columns that are not numbers, ids that
-    are unknown, repeated or missing), StoreBusy (tracks are to be added while another process writes to the store);
-    whatever is raised, no set is written.
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    MissingStore, MissingInput
+        There is no store (and no label column), or no such table.
+    UsageError
+        Bad name, columns that are not numbers, ids that are unknown, repeated or missing.
+    StoreBusy
+        Tracks are to be added while another process writes to the store.
+
+    Whatever is raised, no set is written.
     """
-    table = feature_table.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
-    store, resolve, brought = _prepare(store_url, name, table)
+    table = feature_columns.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
+    if label_column is None:
+        store = _open(store_url)
+        finder = _TrackFinder(name, store)
+        if dry_run:
+            return feature_sets.look(name, table, finder.resolve)
+        return feature_sets.write(store, name, table, finder.resolve, ignore_unknown=ignore_unknown)
     if dry_run:
-        report = feature_sets.look(name, table, resolve)
-    elif brought is None:
-        assert store is not None  # without labels the store had to be there
-        report = feature_sets.write(store, name, table, resolve, ignore_unknown=ignore_unknown)
+        finder = _TrackFinder(name, _open_or_none(store_url))
+        brought = _brought(name, table, finder)
+        report = feature_sets.look(name, table, finder.resolve)
     else:
-        # refused before its tracks are in the catalog
-        feature_sets.require(feature_sets.look(name, table, resolve), ignore_unknown)
         with lock.hold(*files.resolve(store_url), f"import of {name}"):
             report, brought = _write_labelled(store_url, name, table, ignore_unknown)
-    return dataclasses.replace(report, tracks_added=len(brought.tracks) if brought else 0)
+    return dataclasses.replace(report, tracks_added=len(brought.tracks))
 
 
 def _write_labelled(
     store_url: str, name: str, table: FeatureTable, ignore_unknown: bool
 ) -> tuple[ImportReport, Collection]:
-    """Add the table's tracks, then its features. The caller holds the lock: the catalog is as it is read here."""
-    store, resolve, brought = _prepare(store_url, name, table)
-    assert brought is not None
+    """Write the set, then the tracks that it brings: a table that is refused leaves none behind."""
+    store = _open_or_none(store_url)
+    finder = _TrackFinder(name, store)
+    brought = _brought(name, table, finder)
     store = store or Store.create(store_url, Spec())
-    _add(store, name, brought)
-    return feature_sets.write(store, name, table, resolve, ignore_unknown=ignore_unknown), brought
-
-
-def _prepare(store_url: str, name: str, table: FeatureTable) -> tuple[Store | None, Resolve, Collection | None]:
-    """(the store if there is one, how rows find their track, the tracks that a labelled table brings)."""
-    labelled = table.label is not None
-    store = _open(store_url, or_none=labelled)
-    resolver = _Resolver(name, store)
-    brought = _labelled(name, table, resolver) if labelled else None
-    return store, resolver.with_tracks(brought).resolve, brought
-
-
-def _open(url: str, or_none: bool) -> Store | None:
-    try:
-        return Store.open(url)
-    except MissingStore as error:
-        if or_none:
-            return None
-        raise MissingStore(
-            error.message,
-            "Features belong to tracks: catalog them first (`python -m featurestore catalog --help`), or name the "
-            "table's own column of genres with --label-column.",
-        ) from None
-
-
-def _add(store: Store, name: str, brought: Collection) -> None:
-    store.feature_set_path(name)  # a bad name must not leave tracks behind
+    report = feature_sets.write(store, name, table, finder.resolve, ignore_unknown=ignore_unknown)
     if len(brought.tracks):
         merge.update(store, brought)
+    return report, brought
 
 
-class _Resolver:
+def _open(url: str) -> Store:
+    store = _open_or_none(url)
+    if store is None:
+        raise MissingStore(
+            f"no store at {url}",
+            "Features belong to tracks: catalog them first (`python -m featurestore catalog --help`), or name the "
+            "table's own column of genres with --label-column.",
+        )
+    return store
+
+
+def _open_or_none(url: str) -> Store | None:
+    try:
+        return Store.open(url)
+    except MissingStore:
+        return None
+
+
+class _TrackFinder:
     """Finds the track of an id as it stands in a table."""
 
     def __init__(self, name: str, store: Store | None) -> None:
-        empty = schemas.TRACKS.empty_table()
-        tracks = store.read_catalog("tracks", ["track_id", "path"]) if store else empty.select(["track_id", "path"])
+        tracks = store.read_catalog("tracks", ["track_id", "path"]).to_pylist() if store else []
         self._name = name
-        self._known = np.sort(tracks["track_id"].to_numpy())
-        self._files = tracks.filter(pc.is_valid(tracks["path"]))
+        self._paths = {row["track_id"]: row["path"] for row in tracks if row["path"] is not None}
+        self._known: set[int] = set()
+        self.add(row["track_id"] for row in tracks)
+
+    def add(self, tracks: Iterable[int]) -> None:
+        """Know these tracks too."""
+        self._known |= set(tracks)
+        self._numbers = np.array(list(self._known), np.int64)
 
     @functools.cached_property
     def _named(self) -> dict[str, int | None]:
-        """{path, file name or stem: its track, None where several have it}."""
+        """{path, file name or that without suffix: its track, None where several have it}."""
         found: dict[str, int | None] = {}
-        for track, path in zip(self._files["track_id"].to_pylist(), self._files["path"].to_pylist(), strict=True):
-            for key in {path, posixpath.basename(path), paths.stem(path)}:
+        for track, path in self._paths.items():
+            file = posixpath.basename(path)
+            for key in {path, file, paths.bare_name(file)}:
                 found[key] = track if key not in found else None
         return found
 
-    def with_tracks(self, brought: Collection | None) -> _Resolver:
-        """This resolver, knowing the tracks of `brought` too."""
-        if brought is not None:
-            self._known = np.union1d(self._known, brought.tracks["track_id"].to_numpy())
-        return self
-
     def resolve(self, ids: pa.Array) -> pa.Array:
         """int64 track ids, NULL where there is no such track. Raises UsageError for a name that several tracks have."""
-        found = feature_sets.known_ids(ids, self._known)
-        if pa.types.is_integer(ids.type) or found.null_count == ids.null_count:
+        found = feature_sets.known_numbers(ids, self._numbers)
+        if found.null_count == ids.null_count:
             return found
         named = [self._by_name(text) if text is not None else None for text in ids.to_pylist()]
         return pc.coalesce(found, pa.array(named, pa.int64()))
 
     def _by_name(self, text: str) -> int | None:
-        for key in (text, posixpath.basename(text), paths.stem(text)):
+        file = posixpath.basename(text)
+        for key in (text, file, paths.bare_name(file)):
             if key in self._named:
                 track = self._named[key]
                 if track is None:
@@ -152,41 +172,29 @@ class _Resolver:
                         "Write paths relative to the audio folder, or track ids, in the id column.",
                     )
                 return track
-        stem = paths.stem(text)
-        number = int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else self.new_id(text)
-        at = int(np.searchsorted(self._known, number))
-        return number if at < len(self._known) and self._known[at] == number else None
+        candidates = (paths.fma_number(text), self.hashed_id(text))
+        return next((track for track in candidates if track in self._known), None)
 
-    def new_id(self, text: str) -> int:
-        """The id of the track that a row of this table with this file name becomes."""
-        return paths.track_id(self._name, paths.stem(text))
+    def hashed_id(self, text: str) -> int:
+        """The id of the track that a row of this table becomes, where its id is no number."""
+        return paths.track_id(self._name, paths.bare_name(text))
 
 
-def _labelled(name: str, table: FeatureTable, resolver: _Resolver) -> Collection:
-    """The rows of the table that match no track, as tracks with their label as genre."""
-    texts, labels = list[str | None](), list[str | None]()
-    identity = dataclasses.replace(table, numeric=(), columns=())
-    for block in feature_table.read(identity):
-        missing = pc.is_null(resolver.resolve(block.ids))
-        texts += block.ids.filter(missing).cast(pa.string()).to_pylist()
-        assert block.labels is not None
-        labels += block.labels.filter(missing).cast(pa.string()).to_pylist()
-    repeated = [t for t, n in Counter(texts).items() if n > 1 and t is not None]
+def _brought(name: str, table: FeatureTable, finder: _TrackFinder) -> Collection:
+    """The rows of the table that match no track, as tracks with their label as genre; `finder` knows them from now."""
+    texts, rows = list[str](), list[dict[str, Any]]()
+    for batch in table.labels():
+        ids = batch.column(0)
+        missing = batch.filter(pc.and_(pc.is_null(finder.resolve(ids)), pc.is_valid(ids)))
+        numbers = paths.track_numbers(missing.column(0)).to_pylist()
+        for text, label, number in zip(*(c.to_pylist() for c in missing.columns), numbers, strict=True):
+            track = finder.hashed_id(text) if number is None else number
+            texts.append(text)
+            rows.append({"track_id": track, "title": posixpath.basename(paths.bare_name(text)), "genre": label})
+    repeated = [text for text, n in Counter(texts).items() if n > 1]
     if repeated:
         raise UsageError(
-            f"{table.path}: ids that stand more than once: {examples(repeated)}", "Keep one row for each track."
+            f"{table.file.path}: ids that stand more than once: {examples(repeated)}", "Keep one row for each track."
         )
-    ids = genre_ids(label for label in labels if label)
-    rows: list[dict[str, object]] = [
-        {
-            "track_id": int(text) if text.isdigit() else resolver.new_id(text),
-            "dataset": name,
-            "title": paths.stem(text),
-            "genre": label,
-            "genre_ids": [ids[label]] if label else [],
-        }
-        for text, label in zip(texts, labels, strict=True)
-        if text is not None
-    ]
-    tracks = schemas.from_rows(rows, schemas.TRACKS).sort_by("track_id")
-    return Collection(name, None, os.path.abspath(table.path), tracks, genre_table(ids), ())
+    finder.add(row["track_id"] for row in rows)
+    return from_labels(name, rows, metadata=os.path.abspath(table.file.path))

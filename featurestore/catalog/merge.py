@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,7 +61,8 @@ def update(store: Store, collection: Collection, snapshot: Snapshot | None = Non
     added = pc.sum(is_new).as_py() or 0
     mine = old.filter(pc.equal(old["dataset"], collection.name))
     absent = pc.sum(pc.invert(pc.is_in(mine["track_id"], tracks["track_id"].combine_chunks()))).as_py() or 0
-    changed = _changed(mine, tracks.filter(pc.invert(is_new)))
+    again = tracks.filter(pc.invert(is_new))
+    changed = 0 if again.equals(schemas.conform(mine, again.schema)) else _changed(mine, again)
     warnings = [*collection.warnings, *_moved_folder(store, collection, absent)]
     _replace(store, "genres", _merge(store.read_catalog("genres"), collection.genres, "genre_id", schemas.GENRES))
     _replace(store, "tracks", merged)
@@ -161,20 +163,14 @@ def _keep_paths(old: pa.Table, new: pa.Table) -> pa.Table:
 
 
 def _changed(old: pa.Table, new: pa.Table) -> int:
-    """How many rows of `new` differ from the rows of `old` with the same track id."""
-    row = pc.index_in(new["track_id"], old["track_id"].combine_chunks()).combine_chunks()
-    if row.null_count:  # the id belonged to another data set
-        return len(new)
-    before = schemas.conform(old, new.schema).take(row)
-    differs = pa.array([False] * len(new), pa.bool_())
-    for name in new.column_names:
-        one, other = before[name].combine_chunks(), new[name].combine_chunks()
-        if pa.types.is_list(one.type):
-            same = pa.array([a == b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)], pa.bool_())
-        else:
-            same = pc.or_(pc.fill_null(pc.equal(one, other), False), pc.and_(pc.is_null(one), pc.is_null(other)))
-        differs = pc.or_(differs, pc.invert(same))
-    return pc.sum(differs).as_py() or 0
+    """How many rows of `new` differ from the row of `old` with the same track id, or have none there."""
+    before = {row[0]: row for row in _rows(schemas.conform(old, new.schema))}
+    return sum(before.get(row[0]) != row for row in _rows(new))
+
+
+def _rows(tracks: pa.Table) -> Iterator[tuple[object, ...]]:
+    others = [name for name in tracks.column_names if name != "track_id"]
+    return zip(*(tracks[name].to_pylist() for name in ("track_id", *others)), strict=True)
 
 
 def _moved_folder(store: Store, collection: Collection, absent: int) -> list[str]:

@@ -18,21 +18,18 @@ Row order in the splits table is the order of arrival.
 from __future__ import annotations
 
 import dataclasses
-import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import schemas
+from featurestore.datasets.artists import artist_groups
 from featurestore.errors import UsageError
 
 SHARES = (0.64, 0.16, 0.20)  # of schemas.SPLITS
-# names that stand for "not one artist": two tracks that share one are not known to share anything
-PLACEHOLDERS = frozenset({"", "various artists", "various", "va", "unknown artist", "unknown", "n/a"})
 _DEFICIT_FLOOR = 1e-9
 
 
@@ -43,12 +40,6 @@ class Draw:
     splits: dict[int, str]
     moved: tuple[int, ...]
     dropped: tuple[int, ...]
-
-
-def normalise(name: str | None) -> str:
-    """An artist's name for comparing: compatibility form, case folded, one space between words; "" where unknown."""
-    text = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", name or "")).strip().casefold()
-    return "" if text in PLACEHOLDERS else text
 
 
 def draw(
@@ -68,13 +59,12 @@ def draw(
     kept = dict(existing or {})
     if scheme not in schemas.SCHEMES:
         raise UsageError(f"unknown split scheme {scheme!r}; known are {', '.join(schemas.SCHEMES)}", "Name one.")
+    artists = _artists(tracks) if scheme == "artist" else {i: i for i in _column(tracks, "track_id")}
     if scheme == "official":
         published = dict(zip(_column(tracks, "track_id"), _column(tracks, "official_split"), strict=True))
         new = {i: s for i, s in sorted(published.items()) if s in schemas.SPLITS}
         splits = {i: new[i] for i in kept if i in new} | new
-        artists: dict[int, Hashable] = {}
     else:
-        artists = artist_groups(tracks) if scheme == "artist" else {}
         splits = _fill(tracks, artists, kept, scheme, seed)
     drawn = _settle_copies(splits, artists, content or {}, may_move=scheme != "official")
     moved = tuple(t for t, s in drawn.splits.items() if t in kept and kept[t] != s)
@@ -88,21 +78,6 @@ def advice(scheme: str) -> str:
     return "Splits are drawn with the labels: `python -m featurestore catalog --dataset NAME ...`."
 
 
-def artist_groups(tracks: pa.Table) -> dict[int, Hashable]:
-    """{track_id: group} of the tracks whose artist is known: equal artist_id or equal name means one group."""
-    ids, numbers, names = (_column(tracks, c) for c in ("track_id", "artist_id", "artist"))
-    group = _Union()
-    for number, name in zip(numbers, map(normalise, names), strict=True):
-        if number is not None and name:
-            group.join(("id", number), ("name", name))
-    found: dict[int, Hashable] = {}
-    for track, number, name in zip(ids, numbers, map(normalise, names), strict=True):
-        key = ("id", number) if number is not None else ("name", name) if name else None
-        if key is not None:
-            found[track] = group.find(key)
-    return found
-
-
 def copies(content: Mapping[int, str]) -> list[list[int]]:
     """Groups of two or more tracks with the same content hash, each sorted."""
     groups = defaultdict(list)
@@ -112,30 +87,16 @@ def copies(content: Mapping[int, str]) -> list[list[int]]:
     return sorted(g for g in groups.values() if len(g) > 1)
 
 
-class _Union:
-    """Union-find over hashable keys."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Hashable, Hashable] = {}
-
-    def find(self, key: Hashable) -> Hashable:
-        root = key
-        while (above := self._parent.get(root, root)) != root:
-            root = above
-        self._parent[key] = root
-        return root
-
-    def join(self, one: Hashable, other: Hashable) -> None:
-        self._parent[self.find(other)] = self.find(one)
+def _artists(tracks: pa.Table) -> dict[int, int]:
+    """{track_id: its artist, see `artist_groups`}."""
+    return dict(zip(_column(tracks, "track_id"), artist_groups(tracks).tolist(), strict=True))
 
 
 def _column(tracks: pa.Table, name: str) -> list:  # type: ignore[type-arg]
     return tracks[name].to_pylist()
 
 
-def _fill(
-    tracks: pa.Table, artists: Mapping[int, Hashable], kept: dict[int, str], scheme: str, seed: int
-) -> dict[int, str]:
+def _fill(tracks: pa.Table, artists: Mapping[int, int], kept: dict[int, str], scheme: str, seed: int) -> dict[int, str]:
     ids = _column(tracks, "track_id")
     # a stratum per subset too, so that fma_small alone is stratified as well as the whole
     strata_keys = list(zip(*(_column(tracks, c) for c in ("dataset", "subset", "genre")), strict=True))
@@ -147,12 +108,12 @@ def _fill(
     splits = {i: s for i, s in kept.items() if i in stratum}
     home = _homes(splits, artists)
     for track in splits:
-        splits[track] = home[artists.get(track, track)]
+        splits[track] = home[artists[track]]
         counts[schemas.SPLITS.index(splits[track]), stratum[track]] += 1
-    waiting: dict[Hashable, list[int]] = defaultdict(list)
+    waiting: dict[int, list[int]] = defaultdict(list)
     for track in ids:
         if track not in splits:
-            waiting[artists.get(track, track)].append(track)
+            waiting[artists[track]].append(track)
     drawn: dict[int, str] = {}
     for group, members in _in_order(waiting, scheme, seed):
         where, size = np.unique([stratum[m] for m in members], return_counts=True)
@@ -163,11 +124,11 @@ def _fill(
     return splits | dict(sorted(drawn.items()))
 
 
-def _homes(splits: Mapping[int, str], artists: Mapping[int, Hashable]) -> dict[Hashable, str]:
+def _homes(splits: Mapping[int, str], artists: Mapping[int, int]) -> dict[int, str]:
     """The split that holds most tracks of each group; between equals, that of the earliest."""
-    votes: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    votes: dict[int, Counter[str]] = defaultdict(Counter)
     for track, split in splits.items():
-        votes[artists.get(track, track)][split] += 1
+        votes[artists[track]][split] += 1
     return {group: found.most_common(1)[0][0] for group, found in votes.items()}
 
 
@@ -177,7 +138,7 @@ def _neediest(counts: np.ndarray, targets: np.ndarray, size: np.ndarray) -> int:
     return int(np.argmin(((after**2 - before**2) / targets).sum(axis=1)))
 
 
-def _in_order(groups: Mapping[Hashable, list[int]], scheme: str, seed: int) -> list[tuple[Hashable, list[int]]]:
+def _in_order(groups: Mapping[int, list[int]], scheme: str, seed: int) -> list[tuple[int, list[int]]]:
     """Larger groups first, so that the small ones can even things out; equals in an order hashed from their ids."""
     keys = np.array([min(members) for members in groups.values()], dtype=np.uint64)
     order = np.lexsort((mix(keys, seed + schemas.SCHEMES.index(scheme)), -np.array([len(m) for m in groups.values()])))
@@ -194,19 +155,19 @@ def mix(keys: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _settle_copies(
-    splits: dict[int, str], artists: Mapping[int, Hashable], content: Mapping[int, str], *, may_move: bool
+    splits: dict[int, str], artists: Mapping[int, int], content: Mapping[int, str], *, may_move: bool
 ) -> Draw:
     arrival = {track: i for i, track in enumerate(splits)}
-    members: dict[Hashable, int] = defaultdict(int)
+    members: dict[int, int] = defaultdict(int)
     for track in splits:
-        members[artists.get(track, track)] += 1
+        members[artists[track]] += 1
     moved, dropped = [], []
     for group in copies({t: h for t, h in content.items() if t in splits}):
         first, *later = sorted(group, key=arrival.__getitem__)
         for track in later:
             if splits[track] == splits[first]:
                 continue
-            if may_move and members[artists.get(track, track)] == 1:
+            if may_move and members[artists[track]] == 1:
                 splits[track] = splits[first]
                 moved.append(track)
         dropped += _leave_out(group, splits)
@@ -254,8 +215,8 @@ def report(
     splits = {i: splits[i] for i in ids if i in splits}
     kept = tracks.select(["genre"]).append_column("split", pa.array([splits.get(i) for i in ids], pa.string()))
     kept = kept.filter(pc.is_valid(kept["split"]))
-    artists = {t: g for t, g in artist_groups(tracks).items() if t in splits}
-    together: dict[Hashable, set[str]] = defaultdict(set)
+    artists = {t: g for t, g in _artists(tracks).items() if g >= 0 and t in splits}
+    together: dict[int, set[str]] = defaultdict(set)
     for track, group in artists.items():
         together[group].add(splits[track])
     groups = copies({t: h for t, h in content.items() if t in splits})

@@ -62,8 +62,11 @@ def text(report: ImportReport, dry_run: bool) -> str:
     ]
     if report.tracks_added:
         lines.append(f"tracks {'to come' if dry_run else 'added'} from the table itself: {report.tracks_added}")
-    if report.text:
-        lines.append(f"columns left out because they are not numbers: {', '.join(report.text)}")
+    for why in sorted(set(report.left_out.values())):
+        names = [name or "the one without a name" for name, reason in report.left_out.items() if reason == why]
+        lines.append(f"columns left out ({why}): {', '.join(names)}")
+    for name, stored in report.renamed.items():
+        lines.append(f"column {name} is {stored} in the set: the name is a key of the store")
     if report.unknown:
         lines.append(f"rows of tracks that are not in the catalog: {len(report.unknown)}")
     if dry_run:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 from featurestore.datasets.collection import Collection
-from featurestore.datasets.paths import audio_path, decode_name, encode_name, is_url, track_id
-from featurestore.datasets.scan import AUDIO_SUFFIXES
+from featurestore.datasets.paths import AUDIO_SUFFIXES, audio_path, decode_name, encode_name, is_url, track_id
 from featurestore.errors import UsageError
 from featurestore.schemas import SUBSETS
 

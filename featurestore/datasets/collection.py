@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from featurestore import schemas
-from featurestore.datasets import paths
+from featurestore.datasets import genres, paths
 from featurestore.errors import FeatureStoreError
 
 # FMA's genre ids stay below 2,000; genres known by name only get ids above
@@ -21,12 +22,20 @@ FIRST_NAMED_GENRE = 10_000
 class Collection:
     """A data set as its publisher or its files describe it; nothing is decoded.
 
-    name        data set name (a value of `tracks.dataset`)
-    audio       folder or URL that `tracks.path` is relative to; None for labels only
-    metadata    folder the labels were read from; None where the files themselves are the source
-    tracks      schemas.TRACKS; `path` is NULL for a track without a file (see `paths.audio_path` for the way back)
-    genres      schemas.GENRES
-    warnings    what was left out or doubtful, one sentence each
+    Attributes
+    ----------
+    name : str
+        Data set name (a value of `tracks.dataset`).
+    audio : str or None
+        Folder or URL that `tracks.path` is relative to; None for labels only.
+    metadata : str or None
+        Where the labels were read from; None where the files themselves are the source.
+    tracks : pyarrow.Table
+        schemas.TRACKS; `path` is NULL for a track without a file (see `paths.audio_path` for the way back).
+    genres : pyarrow.Table
+        schemas.GENRES.
+    warnings : tuple of str
+        What was left out or doubtful, one sentence each.
     """
 
     name: str
@@ -38,7 +47,17 @@ class Collection:
 
 
 def genre_ids(titles: Iterable[str]) -> dict[str, int]:
-    """A stable id for each genre that is known by name only: a checksum of the name, from 10,000 up."""
+    """A stable id for each genre that is known by name only: a checksum of the name, from 10,000 up.
+
+    Parameters
+    ----------
+    titles : iterable of str
+        The genres, in any order and any number of times.
+
+    Returns
+    -------
+    dict of str to int
+    """
     ids: dict[str, int] = {}
     taken: set[int] = set()
     for title in sorted(set(titles)):
@@ -51,31 +70,55 @@ def genre_ids(titles: Iterable[str]) -> dict[str, int]:
 
 
 def genre_table(ids: dict[str, int]) -> pa.Table:
-    """schemas.GENRES of top-level genres."""
+    """schemas.GENRES of the top-level genres in `ids` ({title: id})."""
     rows: list[dict[str, object]] = [
         {"genre_id": i, "title": t, "parent_id": None, "top_level_id": i} for t, i in ids.items()
     ]
     return schemas.from_rows(rows, schemas.GENRES)
 
 
-def from_files(
-    name: str, audio: str, found: Sequence[str], labels: Sequence[dict[str, object]], warnings: tuple[str, ...]
+def from_labels(
+    name: str,
+    labels: Sequence[Mapping[str, Any]],
+    *,
+    audio: str | None = None,
+    metadata: str | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Collection:
-    """A collection of the files `found`, one dict of labels each (columns of schemas.TRACKS).
+    """A collection of tracks whose genres are known by name.
 
-    `genre` decides `genre_ids`, unless a label dict has the key `genres` with all names.
+    Parameters
+    ----------
+    name : str
+        The data set.
+    labels : sequence of mappings
+        Columns of schemas.TRACKS for each track. Without a `track_id` a track is known by its `path`. `genres`, where
+        it is there, has all names of genres; else `genre` is the only one. Spellings of a genre become one.
+    audio, metadata, warnings
+        As in `Collection`.
+
+    Raises
+    ------
+    FeatureStoreError
+        Two tracks have one id.
     """
-    names = [list(label.get("genres") or ([label["genre"]] if label.get("genre") else [])) for label in labels]  # type: ignore[call-overload]
+    names = [list(label.get("genres") or [label.get("genre") or ""]) for label in labels]
+    spelt = genres.unify(n for some in names for n in some)
+    names = [[n for n in dict.fromkeys(spelt[n] for n in some) if n] for some in names]
     ids = genre_ids(n for some in names for n in some)
-    rows = []
-    for path, label, genres in zip(found, labels, names, strict=True):
-        columns = {k: v for k, v in label.items() if k != "genres"}
-        key = {"track_id": paths.track_id(name, path), "dataset": name, "path": path}
-        rows.append({**key, **columns, "genre_ids": [ids[g] for g in genres]})
-    rows.sort(key=lambda row: int(row["track_id"]))  # type: ignore[call-overload]
+    rows = [
+        {
+            "track_id": label["track_id"] if "track_id" in label else paths.track_id(name, str(label["path"])),
+            "dataset": name,
+            **{k: v for k, v in label.items() if k not in ("track_id", "genres")},
+            "genre": some[0] if some else None,
+            "genre_ids": [ids[n] for n in some],
+        }
+        for label, some in zip(labels, names, strict=True)
+    ]
+    rows.sort(key=lambda row: row["track_id"])
     for one, other in itertools.pairwise(rows):
         if one["track_id"] == other["track_id"]:
-            raise FeatureStoreError(
-                f"{one['path']} and {other['path']} have the same track id {one['track_id']}", "Rename one of them."
-            )
-    return Collection(name, audio, None, schemas.from_rows(rows, schemas.TRACKS), genre_table(ids), warnings)
+            same = f"{one.get('path') or one['title']} and {other.get('path') or other['title']}"
+            raise FeatureStoreError(f"{same} have the same track id {one['track_id']}", "Rename one of them.")
+    return Collection(name, audio, metadata, schemas.from_rows(rows, schemas.TRACKS), genre_table(ids), warnings)

@@ -10,7 +10,7 @@ import importlib.util
 import os
 
 from featurestore.datasets import paths
-from featurestore.datasets.collection import Collection, from_files
+from featurestore.datasets.collection import Collection, from_labels
 from featurestore.datasets.scan import scan
 from featurestore.errors import MissingInput
 
@@ -27,8 +27,13 @@ def load() -> Collection:
         )
     audio = os.path.join(next(iter(spec.submodule_search_locations)), "tracks")
     found = scan(audio)
-    labels: list[dict[str, object]] = [
-        {"title": paths.stem(p).replace("_", " "), "genre": p.partition("/")[0].capitalize(), "license": "MIT"}
-        for p in found.paths
+    labels = [
+        {
+            "path": path,
+            "title": paths.stem(path).replace("_", " "),
+            "genre": path.partition("/")[0].capitalize(),
+            "license": "MIT",
+        }
+        for path in found.paths
     ]
-    return from_files("demo", audio, found.paths, labels, found.warnings)
+    return from_labels("demo", labels, audio=audio, warnings=found.warnings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from featurestore.datasets import paths
-from featurestore.datasets.collection import Collection, from_files
+from featurestore.datasets.collection import Collection, from_labels
 from featurestore.datasets.scan import scan
 
 GTZAN_GENRES = frozenset(["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"])
@@ -24,14 +24,14 @@ GTZAN_WARNING = (
 def load(audio: str) -> Collection:
     """Catalog the audio files below `audio`. Raises MissingInput where there is no folder or no audio file."""
     found = scan(audio)
-    labels: list[dict[str, object]] = [{"title": paths.stem(p), "genre": genre_of(p)} for p in found.paths]
+    labels = [{"path": p, "title": paths.stem(p), "genre": genre_of(p)} for p in found.paths]
     warnings = list(found.warnings)
     if sum(gtzan_genre(p) in GTZAN_GENRES for p in found.paths) > len(found.paths) / 2:
         warnings.append(GTZAN_WARNING)
     unlabelled = sum(label["genre"] is None for label in labels)
     if unlabelled:
         warnings.append(f"files directly in the folder have no genre: {unlabelled} of {len(labels)}")
-    return from_files("folders", audio, found.paths, labels, tuple(warnings))
+    return from_labels("folders", labels, audio=audio, warnings=tuple(warnings))
 
 
 def genre_of(path: str) -> str | None:

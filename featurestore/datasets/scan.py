@@ -10,25 +10,26 @@ import collections
 import dataclasses
 import os
 import posixpath
-from typing import Any
+import stat
+from collections.abc import Sequence
 
 from featurestore.datasets import paths
 from featurestore.errors import MissingInput
 from featurestore.store import files
 from featurestore.terminal.words import examples
 
-AUDIO_SUFFIXES = frozenset(
-    (
-        *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dts", ".flac", ".m4a", ".m4b"),
-        *(".mka", ".mkv", ".mp2", ".mp3", ".mp4", ".mpc", ".mpga", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".spx"),
-        *(".tta", ".voc", ".w64", ".wav", ".wave", ".webm", ".wma", ".wv"),
-    )
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """The audio files found: paths as the catalog keeps them, sorted; and what was left out, in words."""
+    """The audio files found.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Relative to the folder, as the catalog keeps them, sorted.
+    warnings : tuple of str
+        What was left out, one sentence for each reason.
+    """
 
     paths: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -48,23 +49,55 @@ class _Notes:
 
 
 def scan(audio: str) -> Scan:
-    """Every audio file below `audio` (by its suffix, see AUDIO_SUFFIXES). Raises MissingInput where there is none."""
+    """Every audio file below the folder or URL `audio`, known by its suffix (see paths.AUDIO_SUFFIXES).
+
+    Raises MissingInput where there is none.
+    """
     notes = _Notes()
     found = _scan_url(audio, notes) if paths.is_url(audio) else _scan_local(audio, notes)
     if not found:
         details = "".join(f"\n  {w}" for w in notes.warnings())
         raise MissingInput(
             f"{audio}: no audio file in this folder or below it{details}",
-            "Name a folder with audio (.mp3, .ogg, .flac, .wav, .opus, .m4a, ...) as --audio.",
+            "Name a folder that holds some (.mp3, .ogg, .flac, .wav, .opus, .m4a, ...).",
         )
     return Scan(tuple(sorted(found)), notes.warnings())
+
+
+def audio_files(places: Sequence[str]) -> list[str]:
+    """The files named, and all audio files below the folders named.
+
+    Parameters
+    ----------
+    places : sequence of str
+        Files, whatever their suffix, and folders.
+
+    Returns
+    -------
+    list of str
+        Paths, sorted within each folder.
+
+    Raises
+    ------
+    MissingInput
+        One is not there, or a folder holds no audio file.
+    """
+    found: list[str] = []
+    for place in places:
+        if os.path.isdir(place):
+            found += [paths.audio_path(place, stored) for stored in scan(place).paths]
+        elif os.path.exists(place):
+            found.append(place)
+        else:
+            raise MissingInput(f"{place}: no such file or folder", "Name audio files, or folders that hold some.")
+    return found
 
 
 def _wanted(name: str, stored: str, notes: _Notes) -> bool:
     if any(part.startswith(".") for part in name.split("/")):
         notes.add("hidden files and folders ignored", stored)
         return False
-    if posixpath.splitext(name)[1].lower() not in AUDIO_SUFFIXES:
+    if posixpath.splitext(name)[1].lower() not in paths.AUDIO_SUFFIXES:
         notes.add("files that are not audio by their suffix ignored", stored)
         return False
     return True
@@ -97,60 +130,58 @@ def _scan_local(audio: str, notes: _Notes) -> list[str]:
 
 def _walk(root: str, start: str, seen: set[tuple[int, int]], found: list[str], notes: _Notes) -> list[str]:
     """Collect the files below the folder `start`, links to files last; return the links to folders."""
-    folders, folder_links = [start], list[str]()
-    file_links: list[tuple[os.DirEntry[str], str]] = []
-    while folders:
-        folder = folders.pop()
-        try:
-            if not _first_time(os.stat(os.path.join(root, folder)), seen):
-                notes.add("folders reached twice through links, read once", paths.encode_name(folder))
-                continue
-            with os.scandir(os.path.join(root, folder)) as listing:
-                entries = sorted(listing, key=lambda e: os.fsencode(e.name))
-        except OSError as error:
-            notes.add(f"folders that cannot be read ({error.strerror})", paths.encode_name(folder) or ".")
+
+    def unreadable(error: OSError) -> None:
+        notes.add(f"folders that cannot be read ({error.strerror})", paths.encode_name(_below(root, error.filename)))
+
+    folder_links, file_links = list[str](), list[str]()
+    for place, folders, names in os.walk(os.path.join(root, start), onerror=unreadable):
+        if not _first_time(os.stat(place), seen):
+            notes.add("folders reached twice through links, read once", paths.encode_name(_below(root, place)))
+            folders.clear()
             continue
-        below: list[str] = []
-        for entry in entries:
-            path = os.path.join(folder, entry.name)
-            if _is_folder(entry):
-                if entry.name.startswith("."):
-                    notes.add("hidden files and folders ignored", paths.encode_name(path))
+        folders.sort(key=os.fsencode)
+        for folder in folders.copy():
+            path = os.path.join(place, folder)
+            if folder.startswith("."):
+                notes.add("hidden files and folders ignored", paths.encode_name(_below(root, path)))
+                folders.remove(folder)
+            elif os.path.islink(path):
+                folder_links.append(_below(root, path))
+        for name in sorted(names, key=os.fsencode):
+            path = os.path.join(place, name)
+            if _wanted(name, paths.encode_name(_below(root, path)), notes):
+                if os.path.islink(path):
+                    file_links.append(path)
                 else:
-                    (folder_links if entry.is_symlink() else below).append(path)
-            elif _wanted(entry.name, paths.encode_name(path), notes):
-                if entry.is_symlink():
-                    file_links.append((entry, path))
-                else:
-                    _take(entry, path, seen, found, notes)
-        folders += reversed(below)
-    for entry, path in file_links:
-        _take(entry, path, seen, found, notes)
+                    _take(root, path, seen, found, notes)
+    for path in file_links:
+        _take(root, path, seen, found, notes)
     return folder_links
 
 
-def _take(entry: os.DirEntry[str], path: str, seen: set[tuple[int, int]], found: list[str], notes: _Notes) -> None:
-    stored = paths.encode_name(path)
+def _below(root: str, path: str) -> str:
+    return os.path.relpath(path, root)
+
+
+def _take(root: str, path: str, seen: set[tuple[int, int]], found: list[str], notes: _Notes) -> None:
+    stored = paths.encode_name(_below(root, path))
     try:
-        if not _first_time(entry.stat(), seen):
-            notes.add("links to a file already found left out", stored)
-            return
+        status = os.stat(path)
     except OSError:
         notes.add("links that lead nowhere ignored", stored)
         return
-    found.append(stored)
+    if not stat.S_ISREG(status.st_mode):
+        notes.add("pipes, sockets and devices ignored", stored)
+    elif not _first_time(status, seen):
+        notes.add("links to a file already found left out", stored)
+    else:
+        found.append(stored)
 
 
-def _first_time(stat: os.stat_result, seen: set[tuple[int, int]]) -> bool:
-    identity = (stat.st_dev, stat.st_ino)
-    if stat.st_ino and identity in seen:
+def _first_time(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
+    identity = (status.st_dev, status.st_ino)
+    if status.st_ino and identity in seen:
         return False
     seen.add(identity)
     return True
-
-
-def _is_folder(entry: os.DirEntry[Any]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

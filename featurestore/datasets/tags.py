@@ -1,23 +1,39 @@
-"""`tags`: anyone's music, labelled by the tags in its own files (ID3, Vorbis comments, MP4 and others).
+"""`tags`: anyone's music, labelled by the tags in its own files (ID3, Vorbis comments, MP4, APE, WMA, RIFF, AIFF).
 
 A file without a genre is kept with genre NULL, one whose tags cannot be read with no labels at all: decoding will tell
-whether it is music. Genres that differ only in case are one genre, spelled as most files spell it.
+whether it is music.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
+import stat
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from featurestore.catalog.splits import normalise
 from featurestore.datasets import paths
-from featurestore.datasets.collection import Collection, from_files
+from featurestore.datasets.artists import normalise
+from featurestore.datasets.collection import Collection, from_labels
 from featurestore.datasets.scan import scan
 from featurestore.store import files
 from featurestore.terminal.progress import bar as progress
 from featurestore.terminal.words import examples
 
+# what each kind of tag calls it: ID3 (any version is read as 2.4), MP4, Vorbis, APE, Windows Media; case is ignored
+NAMES = {
+    "title": ("TIT2", "\xa9nam", "title"),
+    "artist": ("TPE1", "\xa9ART", "artist", "author"),
+    "albumartist": ("TPE2", "aART", "albumartist", "album artist", "WM/AlbumArtist"),
+    "album": ("TALB", "\xa9alb", "album", "WM/AlbumTitle"),
+    "genre": ("TCON", "\xa9gen", "genre", "WM/Genre"),
+    "year": ("TDRC", "\xa9day", "date", "year", "WM/Year"),
+    "track": ("TRCK", "trkn", "tracknumber", "track", "WM/TrackNumber"),
+    "disc": ("TPOS", "disk", "discnumber", "disc", "WM/PartOfSet"),
+    "composer": ("TCOM", "\xa9wrt", "composer", "WM/Composer"),
+    "comment": ("COMM", "\xa9cmt", "comment", "description"),
+}
+_CHUNKED = (".wav", ".wave", ".aif", ".aiff", ".aifc")  # may have texts in chunks of their own, which are no tags
 _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
 _SEPARATOR = re.compile(r"[;\x00]|\s/\s")
 
@@ -31,47 +47,82 @@ def load(audio: str) -> Collection:
             tags = read_tags(audio, path)
             if tags is None:
                 unread.append(path)
-            labels.append(labels_of(tags or {}, path))
+            labels.append({"path": path, **labels_of(tags or {}, path)})
             bar.advance()
-    _unify_genres(labels)
     warnings = list(found.warnings)
     if unread:
         warnings.append(f"files whose tags cannot be read, kept without labels: {examples(unread)}")
-    bare = [p for p, label in zip(found.paths, labels, strict=True) if not label["genre"]]
+    bare = [label["path"] for label in labels if not label["genres"]]
     if bare:
         warnings.append(f"files without a genre, kept with genre NULL: {examples(bare)}")
-    return from_files("tags", audio, found.paths, labels, tuple(warnings))
+    return from_labels("tags", labels, audio=audio, warnings=tuple(warnings))
 
 
 def read_tags(audio: str, path: str) -> dict[str, list[str]] | None:
-    """The tags of one file as {name: values}, names as tinytag gives them; None where they cannot be read."""
-    from tinytag import TinyTag, TinyTagException
+    """The tags of one file.
 
+    Parameters
+    ----------
+    audio : str
+        Folder or URL of the collection.
+    path : str
+        The file in it, as the catalog keeps it.
+
+    Returns
+    -------
+    dict of str to list of str, or None
+        {name, as in NAMES: values}; None where the file or its tags cannot be read.
+    """
     try:
-        with _opened(audio, path) as f:
-            tag = TinyTag.get(paths.stem(path), file_obj=f, duration=False, image=False)
-    except (OSError, TinyTagException):
+        with _opened(audio, path) as file:
+            found = _parsed(file, path)
+    except Exception:  # parsers of hostile bytes raise what they like, and a file without labels is no failure
         return None
-    return {k: [_clean(v) for v in vs if isinstance(v, str) and _clean(v)] for k, vs in _values(tag).items()}
+    values = {name: [_clean(v) for key in keys for v in found.get(key.lower(), [])] for name, keys in NAMES.items()}
+    return {name: [v for v in some if v] for name, some in values.items() if any(some)}
 
 
 def _opened(audio: str, path: str) -> BinaryIO:
     place = paths.audio_path(audio, path)
-    if not paths.is_url(audio):
-        return open(place, "rb")  # fsspec would read a name with `::` in it as a chain of URLs
-    fs, key = files.resolve(place)
-    opened: BinaryIO = fs.open(key, "rb")
-    return opened
+    if paths.is_url(audio):
+        fs, key = files.resolve(place)
+        opened: BinaryIO = fs.open(key, "rb")
+        return opened
+    if not stat.S_ISREG(os.stat(place).st_mode):
+        raise OSError("not a regular file")  # to open a pipe would wait for its writer
+    return open(place, "rb")  # fsspec would read a name with `::` in it as a chain of URLs
 
 
-def _values(tag: Any) -> dict[str, list[Any]]:
-    known = ("title", "artist", "albumartist", "album", "genre", "year", "track", "disc", "composer", "comment")
-    found: dict[str, list[Any]] = {name: list(values) for name, values in tag.other.items()}
-    for name in known:
-        value = getattr(tag, name, None)
-        if value is not None:
-            found[name] = [str(value), *found.get(name, [])]
-    return found
+def _parsed(file: BinaryIO, path: str) -> dict[str, list[str]]:
+    """{name of the tag in lower case: values}."""
+    import mutagen
+    import soundfile
+    from mutagen.id3 import ID3
+
+    try:
+        tagged = mutagen.File(file)
+        tags = None if tagged is None else tagged.tags
+    except mutagen.MutagenError:
+        tagged = tags = None
+    if not tags and path.lower().endswith(_CHUNKED):
+        file.seek(0)
+        with soundfile.SoundFile(file) as sound:
+            return {name: [text] for name, text in sound.copy_metadata().items()}
+    if tagged is None:  # not music that mutagen knows; its tag may be sound
+        file.seek(0)
+        tags = ID3(file)
+    # ID3 allows a comment for each purpose, `COMM:purpose:language`: the one without a purpose is meant for people
+    plain = {k: v for k, v in dict(tags or {}).items() if ":" not in k or "::" in k}
+    return {key.partition(":")[0].lower(): _texts(value) for key, value in plain.items()}
+
+
+def _texts(value: Any) -> list[str]:
+    """The values of a tag, whatever kind of tag it is; ID3 numbers of genres become names."""
+    if hasattr(value, "genres"):
+        return [genre for genre in value.genres if genre != "Unknown"]  # a number that stands for no genre
+    values = getattr(value, "text", value)
+    values = values if isinstance(values, list) else [values]
+    return [str(v[0] if isinstance(v, tuple) else v) for v in values]  # MP4 has (number, total)
 
 
 def _clean(text: str) -> str:
@@ -79,11 +130,9 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", ";").strip("; \t\r\n")
 
 
-def labels_of(tags: dict[str, list[str]], path: str) -> dict[str, Any]:
-    """Columns of schemas.TRACKS (and `genres`, all genre names) from one file's tags."""
-    genres = list(
-        dict.fromkeys(g.strip() for text in tags.get("genre", []) for g in _SEPARATOR.split(text) if g.strip())
-    )
+def labels_of(tags: Mapping[str, list[str]], path: str) -> dict[str, Any]:
+    """Columns of schemas.TRACKS, and `genres` with all names of genres, from the tags of the file `path`."""
+    genres = [g.strip() for text in tags.get("genre", []) for g in _SEPARATOR.split(text) if g.strip()]
     artist = _first(tags, "artist") or _first(tags, "albumartist")
     album = _first(tags, "album")
     owner = normalise(_first(tags, "albumartist") or artist)
@@ -94,8 +143,7 @@ def labels_of(tags: dict[str, list[str]], path: str) -> dict[str, Any]:
         "artist_id": paths.stable_id(f"artist/{normalise(artist)}") if normalise(artist) else None,
         "album": album,
         "album_id": paths.stable_id(f"album/{owner}/{normalise(album)}") if normalise(album) else None,
-        "genre": genres[0] if genres else None,
-        "genres": genres,
+        "genres": list(dict.fromkeys(genres)),
         "year": int(year[1]) if year else None,
         "number": _number(_first(tags, "track")),
         "disc_number": _number(_first(tags, "disc")),
@@ -104,22 +152,10 @@ def labels_of(tags: dict[str, list[str]], path: str) -> dict[str, Any]:
     }
 
 
-def _first(tags: dict[str, list[str]], name: str) -> str | None:
+def _first(tags: Mapping[str, list[str]], name: str) -> str | None:
     return next(iter(tags.get(name, [])), None)
 
 
 def _number(text: str | None) -> int | None:
-    digits = re.match(r"\d{1,6}", text or "")
+    digits = re.match(r"\d{1,6}", text or "", re.ASCII)
     return int(digits[0]) or None if digits else None
-
-
-def _unify_genres(labels: list[dict[str, Any]]) -> None:
-    spellings: dict[str, Counter[str]] = {}
-    for label in labels:
-        for genre in label["genres"]:
-            spellings.setdefault(genre.casefold(), Counter())[genre] += 1
-    # the most common spelling; between equals the first in the alphabet
-    spelled = {key: min(found, key=lambda g: (-found[g], g)) for key, found in spellings.items()}
-    for label in labels:
-        label["genres"] = list(dict.fromkeys(spelled[g.casefold()] for g in label["genres"]))
-        label["genre"] = label["genres"][0] if label["genres"] else None

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import schemas
-from featurestore.datasets import csv_blocks
+from featurestore.datasets import tables
 from featurestore.store import files
 
 _COLUMNS = {
@@ -30,19 +30,15 @@ def add_columns(tracks: pa.Table, folder: str) -> tuple[pa.Table, list[str]]:
     fs, place = files.resolve(path)
     if not fs.exists(place):
         return tracks, []
-    header = next(iter(csv_blocks.first_rows(path, 1)), [])
-    present = {name: source for name, source in _COLUMNS.items() if source in header}
-    if "track_id" not in header or not present:
+    table = tables.inspect(path)
+    present = {name: source for name, source in _COLUMNS.items() if source in table.names}
+    if "track_id" not in table.names or not present:
         return tracks, [f"{path}: not FMA's raw_tracks.csv, ignored"]
-    known = tracks["track_id"].combine_chunks()
-    types = {header.index("track_id"): pa.int64()}
-    types |= {header.index(s): pa.float64() if n in _NUMERIC else pa.string() for n, s in present.items()}
-    blocks = csv_blocks.blocks(path, header, 1, types)
-    raw = pa.Table.from_batches([b.filter(pc.is_in(b.column(0), known)) for b in blocks])
-    raw = raw.rename_columns(["track_id", *present])
-    row = pc.index_in(known, raw["track_id"].combine_chunks())
-    for name in present:
-        values = raw[name].combine_chunks().take(row)
+    types = {source: pa.float64() if name in _NUMERIC else pa.string() for name, source in present.items()}
+    rows = table.read_columns({"track_id": pa.int64(), **types})
+    row = pc.index_in(tracks["track_id"], rows["track_id"].combine_chunks()).combine_chunks()
+    for name, source in present.items():
+        values = rows[source].combine_chunks().take(row)
         if name == "instrumental":
             values = pc.not_equal(values, 0)
         tracks = tracks.append_column(name, values.cast(schemas.TRACKS.field(name).type))

@@ -4,236 +4,221 @@
 (`utils.load`): lists parsed, dates as dates, empty where pandas reads empty. Subsets are ordered: small < medium <
 large < full (large and full are the same tracks, cut and whole).
 
-Every track of the wanted subset is in the catalog, with its labels. Clips are found by their number
-(`000/000002.mp3`) anywhere below the audio folder; a track without a clip there has path NULL, and nobody will
-try to decode it. A clip that tracks.csv does not list is kept without labels.
+Every track of the wanted subset is in the catalog, with its labels; `clips` finds its file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import schemas
-from featurestore.datasets import csv_blocks, paths
+from featurestore.datasets import tables
 from featurestore.datasets.collection import Collection
-from featurestore.datasets.fma import errata, fma_csv, raw
-from featurestore.datasets.scan import scan
+from featurestore.datasets.fma import clips, raw
 from featurestore.errors import FeatureStoreError, MissingInput
 from featurestore.store import files
-from featurestore.terminal.words import examples
 
-_TEXT, _NUMBER = pa.string(), pa.float64()
-# FMA's (level 1, level 2) -> column of schemas.TRACKS; all others are `<level 2>` or, for album and artist, as below
+# FMA's `level 1/level 2` -> column of schemas.TRACKS; all others are `<level 2>` or, for album and artist, as below
 _RENAMED = {
-    ("album", "date_released"): "date_released",
-    ("album", "id"): "album_id",
-    ("album", "title"): "album",
-    ("artist", "name"): "artist",
-    ("set", "split"): "official_split",
-    ("set", "subset"): "subset",
-    ("track", "duration"): "claimed_duration_s",
-    ("track", "genre_top"): "genre",
-    ("track", "genres"): "genre_ids",
-    ("track", "genres_all"): "genre_ids_all",
+    "album/date_released": "date_released",
+    "album/id": "album_id",
+    "album/title": "album",
+    "artist/name": "artist",
+    "set/split": "official_split",
+    "set/subset": "subset",
+    "track/duration": "claimed_duration_s",
+    "track/genre_top": "genre",
+    "track/genres": "genre_ids",
+    "track/genres_all": "genre_ids_all",
 }
-NEEDED = (("set", "split"), ("set", "subset"), ("track", "genre_top"))
+NEEDED = ("set/split", "set/subset", "track/genre_top")
+DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %I:%M:%S %p", "%Y")
+_FETCH = "Get them with `python -m featurestore fetch fma_metadata`."
 
 
 def load(metadata: str, *, audio: str | None = None, subset: str | None = None) -> Collection:
-    """Read FMA's labels, and find its clips below `audio` where given.
+    """Read FMA's labels, and find its clips.
 
-    Raises MissingInput where `metadata` has no tracks.csv and genres.csv in FMA's layout or `audio` holds no clip of
-    FMA, FeatureStoreError where a value cannot be read.
+    Parameters
+    ----------
+    metadata : str
+        Folder or URL with tracks.csv and genres.csv, or with the folder `fma_metadata` that has them.
+    audio : str, optional
+        Folder or URL with the clips; labels only without it.
+    subset : str, optional
+        small, medium, large or full (the default).
+
+    Raises
+    ------
+    MissingInput
+        `metadata` has no tracks.csv and genres.csv in FMA's layout, or `audio` holds no clip of FMA.
+    FeatureStoreError
+        A value cannot be read.
     """
     folder = metadata_folder(metadata)
+    source = f"{folder}/tracks.csv"
     genres = read_genres(f"{folder}/genres.csv")
-    tracks, warnings = read_tracks(f"{folder}/tracks.csv", subset)
+    tracks, warnings = read_tracks(source, subset)
     tracks, more = raw.add_columns(tracks, folder)
     warnings += more
     if audio is not None:
-        tracks, more = _with_clips(tracks, f"{folder}/tracks.csv", audio)
-        warnings += more
+        found = clips.find(audio, set(tracks["track_id"].to_pylist()), lambda: _all_ids(source))
+        tracks = clips.add_paths(tracks, found)
+        warnings += found.warnings
     tracks = schemas.conform(tracks.sort_by("track_id"), schemas.TRACKS)
     return Collection("fma", audio, metadata, tracks, genres, tuple(warnings))
 
 
 def metadata_folder(metadata: str) -> str:
-    """The folder with tracks.csv: `metadata` itself, or `fma_metadata` in it."""
+    """The folder with tracks.csv and genres.csv: `metadata` itself, or `fma_metadata` in it. Raises MissingInput."""
     fs, root = files.resolve(metadata)
-    for folder, place in (
-        (metadata.rstrip("/"), root),
-        (f"{metadata.rstrip('/')}/fma_metadata", f"{root}/fma_metadata"),
-    ):
-        if fs.exists(f"{place}/tracks.csv"):
-            missing = [n for n in ("genres.csv",) if not fs.exists(f"{place}/{n}")]
-            if not missing:
+    for below in ("", "/fma_metadata"):
+        if fs.exists(f"{root}{below}/tracks.csv"):
+            folder = metadata.rstrip("/") + below
+            if fs.exists(f"{root}{below}/genres.csv"):
                 return folder
-            raise MissingInput(f"{folder}: no {missing[0]} beside tracks.csv", _FETCH)
+            raise MissingInput(f"{folder}: no genres.csv beside tracks.csv", _FETCH)
     raise MissingInput(f"{metadata}: expected a folder with FMA's tracks.csv and genres.csv, found neither", _FETCH)
 
 
-_FETCH = "Get them with `python -m featurestore fetch fma_metadata`."
-
-
 def read_genres(path: str) -> pa.Table:
-    """genres.csv as schemas.GENRES; FMA's parent 0 (a top-level genre) becomes NULL."""
-    header = next(iter(csv_blocks.first_rows(path, 1)), [])
-    wanted = {"genre_id": pa.int32(), "title": _TEXT, "parent": pa.int32(), "top_level": pa.int32()}
-    lacking = [c for c in wanted if c not in header]
-    if lacking:
-        raise MissingInput(f"{path}: expected FMA's columns, {', '.join(lacking)} not among them", _FETCH)
-    types = {header.index(name): kind for name, kind in wanted.items()}
-    table = pa.Table.from_batches(csv_blocks.blocks(path, header, 1, types)).rename_columns(schemas.GENRES.names)
-    parent = pc.if_else(pc.equal(table["parent_id"], 0), None, table["parent_id"])
-    table = table.set_column(table.schema.get_field_index("parent_id"), "parent_id", parent)
-    return schemas.conform(table.sort_by("genre_id"), schemas.GENRES)
+    """genres.csv as schemas.GENRES; FMA's parent 0 (a top-level genre) becomes NULL. Raises MissingInput."""
+    number = pa.int32()
+    wanted = {"genre_id": number, "title": pa.string(), "parent": number, "top_level": number}
+    table = tables.inspect(path)
+    _require(table, tuple(wanted))
+    genres = table.read_columns(wanted).rename_columns(schemas.GENRES.names)
+    parent = pc.if_else(pc.equal(genres["parent_id"], 0), None, genres["parent_id"])
+    genres = genres.set_column(genres.schema.get_field_index("parent_id"), "parent_id", parent)
+    return schemas.conform(genres.sort_by("genre_id"), schemas.GENRES)
 
 
 def read_tracks(path: str, subset: str | None = None) -> tuple[pa.Table, list[str]]:
-    """tracks.csv as columns of schemas.TRACKS (one row a track, in the file's order), and warnings.
+    """Read tracks.csv.
 
-    Read once, in blocks; rows outside `subset` are dropped as they come.
+    Parameters
+    ----------
+    path : str
+        The file or its URL.
+    subset : str, optional
+        Only the tracks of this subset (it contains the smaller ones).
+
+    Returns
+    -------
+    tracks : pyarrow.Table
+        Columns of schemas.TRACKS, one row a track, in the file's order.
+    warnings : list of str
+        Dates that could not be read, ids that stand twice.
+
+    Raises
+    ------
+    MissingInput
+        It is not FMA's file, or has no track of the subset.
+    FeatureStoreError
+        A value cannot be read.
     """
-    names, columns = _layout(path)
-    kinds = {0: pa.int64(), **{i: _source_type(column) for i, column in columns.items()}}
-    wanted = schemas.SUBSETS[: schemas.SUBSETS.index(subset) + 1] if subset else None
-    parts, bad_dates = [], dict[str, list[str]]()
-    for block in csv_blocks.blocks(path, names, 3, kinds):
-        batch = block.rename_columns(["track_id", *columns.values()])
-        if wanted:
-            batch = batch.filter(pc.is_in(batch["subset"], pa.array(wanted)))
-        try:
-            parts.append(_convert(batch, bad_dates))
-        except ValueError as error:  # pyarrow's are ValueErrors too
-            first, last = batch["track_id"][0], batch["track_id"][-1]
-            raise FeatureStoreError(f"{path}: in tracks {first} to {last}: {error}", _FETCH) from None
-    if not sum(map(len, parts)):
+    table = tables.inspect(path)
+    columns = _columns(table)
+    types = {table.position(name): _source_type(column) for name, column in columns.items()}
+    wanted = pa.array(schemas.SUBSETS[: schemas.SUBSETS.index(subset) + 1] if subset else [], pa.string())
+    names = list(columns.values())
+    parts = (batch.rename_columns(names) for batch in table.batches(types))
+    found = [part.filter(pc.is_in(part["subset"], wanted)) if subset else part for part in parts]
+    if not sum(map(len, found)):
         raise MissingInput(f"{path}: no tracks of the subset {subset or 'full'}", _FETCH)
-    warnings = [f"tracks.csv: {name}: no date in a known form, left NULL: {t}" for name, t in bad_dates.items()]
-    return _without_repeats(pa.Table.from_batches(parts), warnings)
+    tracks, warnings = _convert(path, pa.Table.from_batches(found).combine_chunks())
+    first = _first_rows(tracks["track_id"])
+    if len(first) < len(tracks):
+        warnings.append(f"tracks.csv: {len(tracks) - len(first)} rows repeat a track id; the first of each is kept")
+    return tracks.take(first), warnings
 
 
-def _layout(path: str) -> tuple[list[str], dict[int, str]]:
-    """Names of all the file's columns (`track/title`), and {position: column of schemas.TRACKS} where there is one."""
-    header = csv_blocks.first_rows(path, 3)
-    if len(header) < 3 or not header[2] or header[2][0] != "track_id":
-        raise MissingInput(f"{path}: expected FMA's three header rows, the third beginning with track_id", _FETCH)
-    pairs = list(zip(header[0], header[1], strict=False))
-    lacking = [f"{a}/{b}" for a, b in NEEDED if (a, b) not in pairs]
+def _require(table: tables.TableFile, names: tuple[str, ...]) -> None:
+    lacking = [name for name in names if name not in table.names]
     if lacking:
-        raise MissingInput(f"{path}: expected FMA's columns, {', '.join(lacking)} not among them", _FETCH)
-    columns = {i: column_of(a, b) for i, (a, b) in enumerate(pairs) if i}
-    known = {i: column for i, column in columns.items() if column in schemas.TRACKS.names}
-    if len(set(known.values())) < len(known):
-        raise MissingInput(f"{path}: two columns with the same name, or with names that are not FMA's", _FETCH)
-    return ["track_id", *(f"{a}/{b}" for a, b in pairs[1:])], known
+        raise MissingInput(f"{table.path}: expected FMA's columns, {', '.join(lacking)} not among them", _FETCH)
+
+
+def _columns(table: tables.TableFile) -> dict[str, str]:
+    """{column of the file (`track/title`): column of schemas.TRACKS} where there is one, track_id first."""
+    if table.dialect is None or table.dialect.header_rows != 3 or table.names[0] != "track_id":
+        raise MissingInput(f"{table.path}: expected FMA's three header rows, the third beginning with track_id", _FETCH)
+    _require(table, NEEDED)
+    columns = {name: column_of(*name.split("/", 1)) for name in table.names[1:]}
+    known = {name: column for name, column in columns.items() if column in schemas.TRACKS.names}
+    if len(columns) < len(table.names) - 1 or len(set(known.values())) < len(known) or "track_id" in known.values():
+        raise MissingInput(f"{table.path}: two columns with the same name, or with names that are not FMA's", _FETCH)
+    return {"track_id": "track_id", **known}
 
 
 def column_of(level: str, name: str) -> str:
     """The column of schemas.TRACKS that holds FMA's column (level, name)."""
     prefix = f"{level}_" if level in ("album", "artist") else ""
-    return _RENAMED.get((level, name), prefix + name)
+    return _RENAMED.get(f"{level}/{name}", prefix + name)
 
 
 def _source_type(column: str) -> pa.DataType:
+    if column == "track_id":
+        return pa.int64()
     kind = schemas.TRACKS.field(column).type
     # whole numbers are written "256000.0" where pandas met an empty cell in the column
-    return _NUMBER if pa.types.is_integer(kind) or pa.types.is_floating(kind) else _TEXT
+    return pa.float64() if pa.types.is_integer(kind) or pa.types.is_floating(kind) else pa.string()
 
 
-def _convert(batch: pa.RecordBatch, bad_dates: dict[str, list[str]]) -> pa.RecordBatch:
-    arrays = {"dataset": pa.array(["fma"] * len(batch), _TEXT)}
-    for column in batch.schema.names:
-        kind = schemas.TRACKS.field(column).type
-        if pa.types.is_list(kind):
-            arrays[column] = fma_csv.parse_lists(batch[column], kind.value_type)
-        elif pa.types.is_timestamp(kind):
-            arrays[column], lost = fma_csv.parse_dates(batch[column])
-            if lost:
-                bad_dates.setdefault(column, lost)
-        else:
-            arrays[column] = batch[column].cast(kind)
+def _convert(path: str, tracks: pa.Table) -> tuple[pa.Table, list[str]]:
+    arrays, warnings = {"dataset": pa.array(["fma"] * len(tracks))}, []
+    for column in tracks.column_names:
+        kind, values = schemas.TRACKS.field(column).type, tracks[column].combine_chunks()
+        try:
+            if pa.types.is_list(kind):
+                arrays[column] = parse_lists(values, kind.value_type)
+            elif pa.types.is_timestamp(kind):
+                arrays[column], lost = parse_dates(values)
+                warnings += [f"tracks.csv: {column}: no date in a known form, left NULL: {lost}"] if lost else []
+            else:
+                arrays[column] = values.cast(kind)
+        except ValueError as error:  # pyarrow's are ValueErrors too
+            raise FeatureStoreError(f"{path}: column {column}: {error}", _FETCH) from None
     if "date_released" in arrays:
         arrays["year"] = pc.year(arrays["date_released"]).cast(pa.int32())
-    return pa.record_batch(arrays)
+    return pa.table(arrays), warnings
 
 
-def _without_repeats(tracks: pa.Table, warnings: list[str]) -> tuple[pa.Table, list[str]]:
-    numbered = tracks.select(["track_id"]).append_column("row", pa.array(range(len(tracks)), pa.int64()))
-    first = numbered.group_by("track_id").aggregate([("row", "min")])["row_min"]
-    if len(first) == len(tracks):
-        return tracks, warnings
-    repeated = f"tracks.csv: {len(tracks) - len(first)} rows repeat a track id; the first of each is kept"
-    return tracks.take(first), [*warnings, repeated]
+def parse_lists(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Lists written as Python (`[21, 12]`, `['lo-fi']`) as Arrow lists; NULL stays. Raises ValueError on other text."""
+    coded = values.dictionary_encode()
+    parsed = pa.array([_literal(text) for text in coded.dictionary.to_pylist()], pa.list_(kind))
+    return parsed.take(coded.indices)
 
 
-def _with_clips(tracks: pa.Table, source: str, audio: str) -> tuple[pa.Table, list[str]]:
-    """`tracks` with `path` where a clip lies below `audio`, and a row without labels for each clip not listed."""
-    found = scan(audio)
-    warnings = list(found.warnings)
-    clips, strange = _by_number(found.paths, warnings)
-    listed = set(tracks["track_id"].to_pylist())
-    present = listed & clips.keys()
-    if not present:
-        raise MissingInput(
-            f"{audio}: {len(found.paths)} audio files, but no clip of the {len(listed)} tracks wanted "
-            "(expected names such as 000/000002.mp3)",
-            "Name FMA's own folder (fma_small, or the folder with 000, 001, ... in it) as --audio, or leave --audio "
-            "out for labels only.",
-        )
-    path = [clips.get(i) for i in tracks["track_id"].to_pylist()]
-    tracks = tracks.append_column("path", pa.array(path, _TEXT))
-    elsewhere = _all_ids(source) if clips.keys() - listed else listed
-    unlisted = {i: p for i, p in clips.items() if i not in elsewhere} | {paths.track_id("fma", p): p for p in strange}
-    if unlisted:
-        rows = [{"track_id": i, "dataset": "fma", "path": p} for i, p in sorted(unlisted.items())]
-        extra = schemas.from_rows(rows, schemas.TRACKS).select(tracks.column_names)
-        tracks = pa.concat_tables([tracks.cast(extra.schema), extra])
-        warnings.append(
-            f"audio files that tracks.csv does not list, kept without labels: {examples(list(unlisted.values()))}"
-        )
-    return tracks, warnings + _clip_warnings(listed, present)
+def _literal(text: str) -> list[Any]:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list such as [21, 12], found {text!r}")
+    return value
 
 
-def _by_number(found: tuple[str, ...], warnings: list[str]) -> tuple[dict[int, str], list[str]]:
-    clips, strange, again = dict[int, str](), list[str](), list[str]()
-    for path in found:
-        stem = paths.stem(path)
-        if not (stem.isascii() and stem.isdigit() and len(stem) <= 9):
-            strange.append(path)
-        elif int(stem) in clips:
-            again.append(path)
-        else:
-            clips[int(stem)] = path
-    if again:
-        warnings.append(f"clips of a track found twice, the first path is used: {examples(again)}")
-    return clips, strange
+def parse_dates(values: pa.Array) -> tuple[pa.Array, list[str]]:
+    """Text as timestamp[s], and up to three texts that are no date in any known form (they become NULL)."""
+    result = pa.nulls(len(values), pa.timestamp("s"))
+    for form in DATE_FORMATS:
+        result = pc.coalesce(result, pc.strptime(values, format=form, unit="s", error_is_null=True))
+    lost = values.filter(pc.and_(pc.is_null(result), pc.is_valid(values)))
+    return result, lost.slice(0, 3).to_pylist()
+
+
+def _first_rows(ids: pa.ChunkedArray) -> pa.Array:
+    """The row where each id first stands, in the order of rows."""
+    numbered = pa.table({"id": ids, "row": pa.array(range(len(ids)), pa.int64())})
+    return numbered.group_by("id").aggregate([("row", "min")])["row_min"].combine_chunks().sort()
 
 
 def _all_ids(source: str) -> set[int]:
-    names, _ = _layout(source)
-    found = csv_blocks.blocks(source, names, 3, {0: pa.int64()})
-    return {number for block in found for number in block.column(0).to_pylist()}
-
-
-def _clip_warnings(listed: set[int], present: set[int]) -> list[str]:
-    warnings = []
-    absent = sorted(listed - present)
-    if absent:
-        some = examples([f"{i:06d}" for i in absent])
-        warnings.append(f"tracks without a clip in the audio folder, labels only: {some} of {len(listed)}")
-    checks: list[tuple[Callable[[set[int]], list[int]], str]] = [
-        (
-            errata.expected_failures,
-            "clips that FMA published empty (its errata); they will be reported as failures",
-        ),
-        (errata.expected_short, "clips that FMA published short (its errata)"),
-    ]
-    for check, text in checks:
-        known = check(present)
-        if known:
-            warnings.append(f"{text}: {', '.join(f'{i:06d}' for i in known)}")
-    return warnings
+    return set(tables.inspect(source).read_columns({"track_id": pa.int64()})["track_id"].to_pylist())

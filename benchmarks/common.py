@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from featurestore.terminal import tables
+
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m benchmarks.NAME`, with `--format table|json`."""
@@ -38,12 +40,12 @@ def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def report(format: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], **facts: Any) -> None:
+def report(format: str, named: Mapping[str, Sequence[Mapping[str, Any]]], **facts: Any) -> None:
     """Print named tables (lists of rows with the same keys) and single facts; or one JSON object of the same."""
     if format == "json":
-        print(json.dumps({**{k: [dict(r) for r in v] for k, v in tables.items()}, **facts}, indent=1))
+        print(json.dumps({**{k: [dict(r) for r in v] for k, v in named.items()}, **facts}, indent=1))
         return
-    for title, rows in tables.items():
+    for title, rows in named.items():
         print(f"\n{title}")
         print(tables.render(pa.Table.from_pylist([dict(r) for r in rows])))
     if facts:

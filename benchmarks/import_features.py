@@ -2,8 +2,7 @@
 
 The baseline is what FMA's own loader does: `pandas.read_csv(path, index_col=0, header=[0, 1, 2])`, which ends with a
 DataFrame in memory. Ours ends with the feature set in the store: ids checked, float32, on disk. Each run is a process
-of its own, in turn; seconds are without the imports of pandas and numba (but ours are with what pyarrow and numba
-import at their first use, pandas among it), memory is the process's peak (ru_maxrss) with them.
+of its own, in turn; seconds are without the import of pandas, memory is the process's peak (ru_maxrss) with it.
 """
 
 from __future__ import annotations
@@ -70,7 +69,6 @@ def run_pandas(table: str, store: str) -> int:
 def run_ours(table: str, store: str) -> int:
     """The import; returns the number of rows."""
     from featurestore.catalog.import_features import import_table
-    from featurestore.datasets import csv_numbers  # noqa: F401 - loads numba, which the timing leaves out like pandas
 
     started = time.perf_counter()
     rows = import_table(store, "fma", table).matched

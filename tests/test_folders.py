@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from featurestore import datasets
 from featurestore.datasets import demo, folders, paths
-from featurestore.datasets.scan import scan
+from featurestore.datasets.scan import audio_files, scan
 from featurestore.errors import FeatureStoreError, MissingInput, UsageError
 
 
@@ -61,6 +62,23 @@ def test_genre_is_the_first_folder(tmp_path: Path) -> None:
 )
 def test_gtzan_names(path: str, genre: str | None) -> None:
     assert folders.genre_of(path) == genre
+
+
+def test_spellings_of_a_folder_are_one_genre(tmp_path: Path) -> None:
+    composed, split = unicodedata.normalize("NFC", "Música"), unicodedata.normalize("NFD", "Música")
+    audio = fill(tmp_path, *(f"{g}/{i}.wav" for i, g in enumerate(["Rock", "rock", "ROCK", "Rock ", composed, split])))
+    found = datasets.load("folders", audio=audio)
+    assert sorted(found.tracks["genre"].to_pylist()) == [composed, composed, "Rock", "Rock", "Rock", "Rock"]
+    assert sorted(found.genres["title"].to_pylist()) == [composed, "Rock"]
+
+
+def test_files_and_folders_named_become_files(tmp_path: Path) -> None:
+    audio = fill(tmp_path, "m/b.mp3", "m/a.FLAC", "m/notes.txt", "m/.hidden.mp3", "loose.xyz")
+    assert audio_files([f"{audio}/loose.xyz", f"{audio}/m"]) == [
+        f"{audio}/{n}" for n in ("loose.xyz", "m/a.FLAC", "m/b.mp3")
+    ]
+    with pytest.raises(MissingInput, match="no such file or folder"):
+        audio_files([f"{audio}/none"])
 
 
 def test_gtzan_comes_with_a_warning(tmp_path: Path) -> None:

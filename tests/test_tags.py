@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -99,6 +100,53 @@ def test_files_without_labels_are_kept_and_reported(library: Path) -> None:
 )
 def test_several_genres(values: list[str], genres: list[str]) -> None:
     assert tags.labels_of({"genre": values}, "x.mp3")["genres"] == genres
+
+
+@pytest.mark.parametrize(
+    ("text", "genres"),
+    [
+        ("(17)", ["Rock"]),
+        ("(139)", ["Crossover"]),
+        ("(143)", ["Salsa"]),
+        ("155", ["Downtempo"]),
+        ("(191)", ["Psybient"]),
+        ("(51)(39)", ["Techno-Industrial", "Noise"]),
+        ("(4)Eurodisco", ["Disco", "Eurodisco"]),
+        ("(255)", []),
+        ("Rock", ["Rock"]),
+    ],
+)
+def test_numbers_of_genres_have_their_names(tmp_path: Path, text: str, genres: list[str]) -> None:
+    id3(tmp_path / "a.mp3", TCON=text)
+    found = tags.read_tags(str(tmp_path), "a.mp3")
+    assert found is not None
+    assert found.get("genre", []) == genres
+
+
+def test_the_old_tag_at_the_end_of_a_file_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    sf.write(path, np.zeros(8000), 8000, format="MP3")
+    path.write_bytes(path.read_bytes() + b"TAG" + b"Title".ljust(124, b"\0") + bytes([155]))
+    assert tags.read_tags(str(tmp_path), "a.mp3") == {"title": ["Title"], "genre": ["Downtempo"]}
+
+
+@pytest.mark.parametrize(("suffix", "form"), [("wav", "WAV"), ("aiff", "AIFF")])
+def test_texts_in_chunks_are_read(tmp_path: Path, suffix: str, form: str) -> None:
+    with sf.SoundFile(tmp_path / f"a.{suffix}", "w", 8000, 1, format=form) as file:
+        file.title, file.artist = "Night Train", "The Örchids"
+        file.write(np.zeros(800))
+    found = tags.read_tags(str(tmp_path), f"a.{suffix}")
+    assert found is not None
+    assert (found["title"], found["artist"]) == (["Night Train"], ["The Örchids"])
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp3")
+    assert tags.read_tags(str(tmp_path), "a.mp3") is None
+    vorbis(tmp_path / "b.ogg", **TAGS)
+    found = datasets.load("tags", audio=str(tmp_path))
+    assert found.tracks["path"].to_pylist() == ["b.ogg"]
+    assert any("pipes, sockets and devices ignored: 1 (a.mp3)" in w for w in found.warnings)
 
 
 def test_the_most_common_spelling_names_a_genre(tmp_path: Path) -> None:

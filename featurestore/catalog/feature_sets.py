@@ -97,7 +97,8 @@ Resolve = Callable[[pa.Array], pa.Array]
 def look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
     """Read the whole table and write nothing. Raises FeatureStoreError where a value is not a number."""
     rows = _Rows(table, resolve)
-    return rows.report(name, sum(_nulls(batch) for batch in rows.matched()))
+    nulls = sum(_nulls(group) for group in _regrouped(rows.matched(), ROW_GROUP_ROWS))
+    return rows.report(name, nulls)
 
 
 def write(
@@ -136,7 +137,7 @@ def write(
     with files.parquet_stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
         for group in _regrouped(rows.matched(), row_group_rows):
             nulls += _nulls(group)
-            writer.write_table(group)
+            writer.write_table(pa.table(group.columns, schema=table.schema))
         report = rows.report(name, nulls)
         report.require(ignore_unknown)
     return report
@@ -152,7 +153,7 @@ class _Rows:
         self._rows = self._empty = 0
 
     def matched(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows that have a track, as they go into the set."""
+        """Yield the rows that have a track."""
         for batch in self._table.batches():
             ids = batch.column(0)
             tracks = self._resolve(ids)
@@ -160,8 +161,7 @@ class _Rows:
             self._empty += ids.null_count
             self._unknown += ids.filter(pc.and_(pc.is_null(tracks), pc.is_valid(ids))).to_pylist()
             self._tracks.append(tracks.drop_null().to_numpy())
-            features = [pc.if_else(pc.is_finite(values), values, None) for values in batch.columns[1:]]
-            rows = pa.RecordBatch.from_arrays([tracks, *features], schema=self._table.schema)
+            rows = batch.set_column(0, "track_id", tracks)
             yield rows.filter(pc.is_valid(tracks)) if tracks.null_count else rows
 
     def report(self, name: str, nulls: int) -> ImportReport:
@@ -184,21 +184,26 @@ class _Rows:
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows` each, the last one shorter."""
+    """The same rows in tables of `rows` each, the last one shorter; features that are not finite are NULL."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
         if sum(map(len, waiting)) >= rows:
             table = pa.Table.from_batches(waiting)
             while len(table) >= rows:
-                yield table.slice(0, rows)
+                yield _finite(table.slice(0, rows))
                 table = table.slice(rows)
             waiting = table.to_batches()
     if sum(map(len, waiting)):
-        yield pa.Table.from_batches(waiting)
+        yield _finite(pa.Table.from_batches(waiting))
 
 
-def _nulls(rows: pa.Table | pa.RecordBatch) -> int:
+def _finite(table: pa.Table) -> pa.Table:
+    key, *features = table.combine_chunks().columns
+    return pa.table([key, *(pc.if_else(pc.is_finite(f), f, None) for f in features)], table.column_names)
+
+
+def _nulls(rows: pa.Table) -> int:
     return sum(column.null_count for column in rows.columns)
 
 
@@ -233,8 +238,9 @@ def import_published(
 
 def known_numbers(ids: pa.Array, known: np.ndarray) -> pa.Array:
     """Track ids (int64) of ids that are numbers written as text, NULL where `known` (int64, sorted) has none such."""
-    numbers = track_numbers(ids)
-    return pc.if_else(pc.is_in(numbers, pa.array(known)), numbers, None)
+    numbers = pc.fill_null(track_numbers(ids), -1).to_numpy()
+    found = np.searchsorted(known, numbers, "right") > np.searchsorted(known, numbers, "left")
+    return pa.array(numbers, mask=~found)
 
 
 def _fingerprint(path: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import posixpath
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -82,12 +82,12 @@ def import_table(
     table = feature_columns.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
     if label_column is None:
         store = _open(store_url)
-        finder = _TrackFinder(name, store)
+        finder = _TrackFinder(store)
         if dry_run:
             return feature_sets.look(name, table, finder.resolve)
         return feature_sets.write(store, name, table, finder.resolve, ignore_unknown=ignore_unknown)
     if dry_run:
-        finder = _TrackFinder(name, _open_or_none(store_url))
+        finder = _TrackFinder(_open_or_none(store_url), name)
         brought = _brought(name, table, finder)
         report = feature_sets.look(name, table, finder.resolve)
     else:
@@ -101,7 +101,7 @@ def _write_labelled(
 ) -> tuple[ImportReport, Collection]:
     """Write the set, then the tracks that it brings: a table that is refused leaves none behind."""
     store = _open_or_none(store_url)
-    finder = _TrackFinder(name, store)
+    finder = _TrackFinder(store, name)
     brought = _brought(name, table, finder)
     store = store or Store.create(store_url, Spec())
     report = feature_sets.write(store, name, table, finder.resolve, ignore_unknown=ignore_unknown)
@@ -131,9 +131,10 @@ def _open_or_none(url: str) -> Store | None:
 class _TrackFinder:
     """Finds the track of an id as it stands in a table."""
 
-    def __init__(self, name: str, store: Store | None) -> None:
-        tracks = store.read_catalog("tracks", ["track_id", "path"]).to_pylist() if store else []
-        self._name = name
+    def __init__(self, store: Store | None, labels_of: str | None = None) -> None:
+        tracks = store.read_catalog("tracks", ["track_id", "dataset", "path"]).to_pylist() if store else []
+        # two tables with labels may both have a 001.wav; one without can only mean a track that is there
+        self._datasets = [labels_of] if labels_of else list({row["dataset"] for row in tracks})
         self._paths = {row["track_id"]: row["path"] for row in tracks if row["path"] is not None}
         self._known: set[int] = set()
         self.add(row["track_id"] for row in tracks)
@@ -141,17 +142,17 @@ class _TrackFinder:
     def add(self, tracks: Iterable[int]) -> None:
         """Know these tracks too."""
         self._known |= set(tracks)
-        self._numbers = np.array(list(self._known), np.int64)
+        self._numbers = np.array(sorted(self._known), np.int64)
 
     @functools.cached_property
-    def _named(self) -> dict[str, int | None]:
-        """{path, file name or that without suffix: its track, None where several have it}."""
-        found: dict[str, int | None] = {}
+    def _named(self) -> dict[str, set[int]]:
+        """{path, file name or that without suffix: its tracks}."""
+        found: dict[str, set[int]] = defaultdict(set)
         for track, path in self._paths.items():
             file = posixpath.basename(path)
-            for key in {path, file, paths.bare_name(file)}:
-                found[key] = track if key not in found else None
-        return found
+            for key in (path, file, paths.bare_name(file)):
+                found[key].add(track)
+        return dict(found)
 
     def resolve(self, ids: pa.Array) -> pa.Array:
         """int64 track ids, NULL where there is no such track. Raises UsageError for a name that several tracks have."""
@@ -163,21 +164,20 @@ class _TrackFinder:
 
     def _by_name(self, text: str) -> int | None:
         file = posixpath.basename(text)
-        for key in (text, file, paths.bare_name(file)):
-            if key in self._named:
-                track = self._named[key]
-                if track is None:
-                    raise UsageError(
-                        f"several tracks of the catalog have the file name {key!r}",
-                        "Write paths relative to the audio folder, or track ids, in the id column.",
-                    )
-                return track
-        candidates = (paths.fma_number(text), self.hashed_id(text))
-        return next((track for track in candidates if track in self._known), None)
+        key = next((key for key in (text, file, paths.bare_name(file)) if key in self._named), text)
+        of_tables = {_hashed_id(name, text) for name in self._datasets} & self._known
+        tracks = self._named.get(key) or of_tables or {paths.fma_number(text)} & self._known
+        if len(tracks) > 1:
+            raise UsageError(
+                f"several tracks of the catalog have the file name {key!r}",
+                "Write paths relative to the audio folder, or track ids, in the id column.",
+            )
+        return next(iter(tracks), None)
 
-    def hashed_id(self, text: str) -> int:
-        """The id of the track that a row of this table becomes, where its id is no number."""
-        return paths.track_id(self._name, paths.bare_name(text))
+
+def _hashed_id(dataset: str, text: str) -> int:
+    """The id of the track that a row of a table becomes, where its id is no number."""
+    return paths.track_id(dataset, paths.bare_name(text))
 
 
 def _brought(name: str, table: FeatureTable, finder: _TrackFinder) -> Collection:
@@ -188,7 +188,7 @@ def _brought(name: str, table: FeatureTable, finder: _TrackFinder) -> Collection
         missing = batch.filter(pc.and_(pc.is_null(finder.resolve(ids)), pc.is_valid(ids)))
         numbers = paths.track_numbers(missing.column(0)).to_pylist()
         for text, label, number in zip(*(c.to_pylist() for c in missing.columns), numbers, strict=True):
-            track = finder.hashed_id(text) if number is None else number
+            track = _hashed_id(name, text) if number is None else number
             texts.append(text)
             rows.append({"track_id": track, "title": posixpath.basename(paths.bare_name(text)), "genre": label})
     repeated = [text for text, n in Counter(texts).items() if n > 1]

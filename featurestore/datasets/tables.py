@@ -7,14 +7,13 @@ of its columns, become one name (`mfcc/mean/01`). What counts as empty is what p
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import csv
 import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,10 +27,10 @@ from featurestore.terminal.words import examples
 BLOCK_BYTES = 4 << 20  # of the file in memory at a time; no row can be longer
 PARQUET_ROWS = 8192
 DELIMITERS = (",", "\t", ";")
-NULLS = [
+NULLS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
     *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-]
+)
 _MOST_HEADER_ROWS = 5
 _NUMBER = re.compile(r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 _MISFIT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\w+): (?:invalid value )?(.*)")
@@ -75,12 +74,14 @@ class TableFile:
 
     def is_number(self, position: int) -> bool:
         """Whether a column holds numbers, as far as the head tells; one that is empty there may."""
-        kind, types = self.head.schema.types[position], pa.types
+        kind, types = self.head.schema.field(position).type, pa.types
         if types.is_boolean(kind):
             return self.dialect is None
         return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
 
-    def batches(self, types: Mapping[int, pa.DataType], *, block_bytes: int = BLOCK_BYTES) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, types: Mapping[int, pa.DataType], *, nulls: Sequence[str] = NULLS, block_bytes: int = BLOCK_BYTES
+    ) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the file's order, a few megabytes at a time.
 
         Parameters
@@ -88,6 +89,8 @@ class TableFile:
         types : mapping of int to pyarrow.DataType
             The columns wanted, by position, and what their values become. A batch has them in this order, named by
             their position.
+        nulls : sequence of str
+            Texts of a CSV file that mean empty.
         block_bytes : int
             Bytes of a CSV file in memory at a time. A row, with the line breaks that its quoted values hold, is never
             cut; a longer one is refused.
@@ -102,19 +105,8 @@ class TableFile:
         if self.dialect is None:
             yield from _parquet_batches(self.path, types)
             return
-        try:
-            yield from self._csv_batches(types, block_bytes, threads=True)
-        except (pa.ArrowException, UnicodeError):
-            with _explained(self.path, self.names):  # once more, for only a reader without threads counts rows
-                collections.deque(self._csv_batches(types, block_bytes, threads=False), maxlen=0)
-            raise
-
-    def _csv_batches(
-        self, types: Mapping[int, pa.DataType], block_bytes: int, threads: bool
-    ) -> Iterator[pa.RecordBatch]:
-        assert self.dialect is not None
-        with opened(self.path) as stream:
-            yield from _csv_reader(stream, len(self.names), self.dialect, types, block_bytes, threads)
+        with opened(self.path) as stream, _explained(self.path, self.names):
+            yield from _csv_reader(stream, len(self.names), self.dialect, types, nulls, block_bytes)
 
     def read(self, types: Mapping[int, pa.DataType]) -> pa.Table:
         """What `batches` yields, in one table."""
@@ -138,7 +130,7 @@ def inspect(path: str) -> TableFile:
     names, header_rows = _header(rows)
     dialect = Dialect(delimiter, encoding, header_rows)
     with opened(path) as stream, _explained(path, names):
-        reader = _csv_reader(stream, len(names), dialect, {}, BLOCK_BYTES, threads=False)
+        reader = _csv_reader(stream, len(names), dialect, {}, NULLS, BLOCK_BYTES)
         head = next(iter(reader), pa.RecordBatch.from_pylist([], reader.schema))
     return TableFile(path, tuple(names), head, dialect)
 
@@ -201,11 +193,9 @@ def _first_rows(path: str) -> tuple[list[list[str]], str, str]:
         raise MissingInput(f"{path}: expected a CSV table in UTF-8 or UTF-16, found NUL bytes", "Save it as UTF-8.")
     first_line = re.sub(r'"[^"]*"', "", text).lstrip("\r\n").splitlines()[:1]
     delimiter = max(DELIMITERS, key="".join(first_line).count)
+    csv.field_size_limit(BLOCK_BYTES)  # 128 kB otherwise, for the whole process
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        rows = list(itertools.islice(reader, _MOST_HEADER_ROWS + 1))
-    except csv.Error as error:
-        raise MissingInput(f"{path}: not a CSV table ({error})", "Check the file.") from None
+    rows = list(itertools.islice(reader, _MOST_HEADER_ROWS + 1))
     if not rows or len(rows[0]) < 2:
         raise MissingInput(
             f"{path}: expected a CSV table with a header row of two columns or more", "Check the file and its name."
@@ -235,7 +225,12 @@ def _joined(index: str, levels: list[list[str]]) -> list[str]:
 
 
 def _csv_reader(
-    stream: Any, columns: int, dialect: Dialect, types: Mapping[int, pa.DataType], block_bytes: int, threads: bool
+    stream: Any,
+    columns: int,
+    dialect: Dialect,
+    types: Mapping[int, pa.DataType],
+    nulls: Sequence[str],
+    block_bytes: int,
 ) -> pacsv.CSVStreamingReader:
     """A reader of the columns in `types`, or of all with types of its own choice where that is empty."""
     read = pacsv.ReadOptions(
@@ -243,16 +238,17 @@ def _csv_reader(
         skip_rows_after_names=dialect.header_rows,
         block_size=block_bytes,
         encoding=dialect.encoding,
-        use_threads=threads,
+        use_threads=False,  # only then its messages say which row; a second core would save a third of the time
     )
     convert = pacsv.ConvertOptions(
         column_types={str(i): kind for i, kind in types.items()},
         include_columns=[str(i) for i in types],
-        null_values=NULLS,
+        null_values=list(nulls),
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )
-    return pacsv.open_csv(stream, read, pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True), convert)
+    parse = pacsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+    return pacsv.open_csv(stream, read, parse, convert)
 
 
 @contextlib.contextmanager

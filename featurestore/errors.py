@@ -6,6 +6,8 @@ Anything else that escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import signal
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -55,6 +57,15 @@ class StoreBusy(FeatureStoreError):
 
 class StoreDamaged(FeatureStoreError):
     """A file of the store is not what was committed."""
+
+
+class Ended(KeyboardInterrupt):
+    """The process was asked to end by a signal, SIGTERM or SIGHUP. What Ctrl-C cleans up is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+        self.exit_code = 128 + number  # as shells count it
 
 
 class AudioError(Exception):

@@ -9,15 +9,18 @@ import json
 import math
 import os
 import posixpath
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from featurestore.errors import UsageError
 from featurestore.store import files
+from featurestore.terminal import words
+from featurestore.terminal.grid import grid
 
-_NO_EDGE = 1 << 30  # characters a line may have
 LIST_ITEMS = 20  # of a long list, as many are shown on a terminal
 _SUFFIXES = {
     "": "table",
@@ -64,7 +67,7 @@ def refuse_inside(store: str, output: str) -> None:
 def render(table: pa.Table, format: str = "table") -> str:
     """`table` as text: table (for people), csv, json (one array of objects) or markdown."""
     if format == "table":
-        return _rich_table(table)
+        return _for_people(table)
     if format == "markdown":
         return _markdown(table)
     if format == "csv":
@@ -119,7 +122,7 @@ def _csv(table: pa.Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.column_names)
-    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+    for row in _rows(table):
         writer.writerow(_csv_value(v) for v in row)
     return out.getvalue().removesuffix("\n")
 
@@ -148,7 +151,7 @@ def cell(value: Any, items: int | None = None) -> str:
         return "[" + ", ".join(cell(v, items) for v in value[:items]) + (", …]" if left_out else "]")
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {cell(v, items)}" for k, v in value.items()) + "}"
-    return " ".join(str(value).splitlines())
+    return words.printable(str(value))
 
 
 def _markdown(table: pa.Table) -> str:
@@ -156,32 +159,25 @@ def _markdown(table: pa.Table) -> str:
         return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
 
     rules = ["---:" if _numeric(f.type) else "---" for f in table.schema]
-    rows = zip(*(c.to_pylist() for c in table.columns), strict=True)
-    return "\n".join([line(table.column_names), line(rules), *(line([cell(v) for v in r]) for r in rows)])
+    head = [words.printable(name) for name in table.column_names]
+    return "\n".join([line(head), line(rules), *(line([cell(v) for v in row]) for row in _rows(table))])
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(c.to_pylist() for c in table.columns), strict=True)
 
 
 def _numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _rich_table(table: pa.Table) -> str:
-    import shutil
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for field in table.schema:
-        grid.add_column(field.name, justify="right" if _numeric(field.type) else "left", overflow="fold")
+def _for_people(table: pa.Table) -> str:
+    """A table whole in a file or a pipe, which have no width of their own; on a terminal cut to its width."""
     terminal = sys.stdout.isatty()
     items = LIST_ITEMS if terminal else None
-    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
-        grid.add_row(*(Text(cell(v, items), style="dim" if v is None else "") for v in row))
-    # a file or pipe has no width of its own: never cut or fold what a person will search later
-    width = shutil.get_terminal_size((100, 24)).columns if terminal else _NO_EDGE
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+    columns = [
+        [words.printable(field.name), *(cell(v, items) for v in values.to_pylist())]
+        for field, values in zip(table.schema, table.columns, strict=True)
+    ]
+    width = shutil.get_terminal_size((100, 24)).columns if terminal else None
+    return grid(columns, [_numeric(field.type) for field in table.schema], width)

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from featurestore.errors import EXIT_DONE, EXIT_PARTIAL
-from featurestore.terminal import cli
+from featurestore.terminal import cli, words
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         f"{report.received / 1e6:.1f} MB downloaded"
     )
     if report.absent:
-        print(f"not in the archive: {len(report.absent)} tracks, among them {report.absent[:5]}")
+        print(f"tracks that are not in the archive: {words.examples([str(i) for i in report.absent])}")
     print(f"next: {_next(args.name, args.output, args.metadata)}")
     return EXIT_PARTIAL if report.absent else EXIT_DONE
 

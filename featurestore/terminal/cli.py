@@ -49,7 +49,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """--store PATH|URL, from $FEATURESTORE where set."""
+    """Add --store PATH|URL, from $FEATURESTORE where set."""
     default = os.environ.get("FEATURESTORE") or DEFAULT_STORE
     parser.add_argument(
         "--store", metavar="PATH|URL", type=place, default=default, help="the feature store; $FEATURESTORE sets it"
@@ -57,48 +57,48 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    """--output DIR."""
+    """Add --output DIR."""
     parser.add_argument("--output", metavar="DIR", default=default, help="folder for what is made")
 
 
 def add_jobs(parser: argparse.ArgumentParser, default: int | None = None) -> None:
-    """--jobs N; the default is every core."""
+    """Add --jobs N; the default is every core."""
     parser.add_argument(
         "--jobs", metavar="N", type=positive, default=default or os.cpu_count() or 1, help="processes working at once"
     )
 
 
 def add_features(parser: argparse.ArgumentParser, default: str = "librosa") -> None:
-    """--features SET."""
+    """Add --features SET."""
     parser.add_argument(
         "--features", metavar="SET", default=default, help="feature set: librosa (ours), or an imported one"
     )
 
 
 def add_scheme(parser: argparse.ArgumentParser) -> None:
-    """--scheme official|artist|random; None means: official where the store has one, otherwise artist."""
+    """Add --scheme official|artist|random; None means: official where the store has one, otherwise artist."""
     parser.add_argument(
         "--scheme", choices=schemas.SCHEMES, default=None, help="split scheme; official where there is one, else artist"
     )
 
 
 def add_subset(parser: argparse.ArgumentParser) -> None:
-    """--subset NAME; a subset contains the smaller ones."""
+    """Add --subset NAME; a subset contains the smaller ones."""
     parser.add_argument("--subset", choices=schemas.SUBSETS, default=None, help="FMA subset; each contains the smaller")
 
 
 def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
-    """--seed N."""
+    """Add --seed N."""
     parser.add_argument("--seed", metavar="N", type=seed, default=default, help="seed of everything random")
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS, default: str = "table") -> None:
-    """--format table|csv|json|parquet|markdown."""
+    """Add --format table|csv|json|parquet|markdown."""
     parser.add_argument("--format", choices=formats, default=default, help="how the result is printed")
 
 
 def seed(text: str) -> int:
-    """An argparse type: an integer that every random generator takes, 0 to 2**32 - 1."""
+    """Parse an argument: an integer that every random generator takes, 0 to 2**32 - 1. Raises argparse.ArgumentTypeError."""
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 4294967295, found {text}")
@@ -106,7 +106,7 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """An argparse type: an integer of at least 0."""
+    """Parse an argument: an integer of at least 0. Raises argparse.ArgumentTypeError."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
@@ -114,7 +114,7 @@ def count(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """An argparse type: an integer of at least 1."""
+    """Parse an argument: an integer of at least 1. Raises argparse.ArgumentTypeError."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
@@ -122,7 +122,10 @@ def positive(text: str) -> int:
 
 
 def place(text: str) -> str:
-    """An argparse type: a path or URL that every library can be given. Audio may have other names, a store may not."""
+    """Parse an argument: a path or URL that every library can be given. Raises argparse.ArgumentTypeError.
+
+    Audio may have names that are not UTF-8, a store may not.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -195,5 +198,5 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def subcommands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Parser]:
-    """Required subcommands: naming none prints the help and exits 2."""
+    """Add required subcommands: naming none prints the usage and exits 2."""
     return parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)

@@ -1,4 +1,8 @@
-"""Results as people and programs want them: one set of output formats for every command."""
+"""Results as people and programs want them: one set of output formats for every command.
+
+`table` and `markdown` are for people: text that a terminal would obey is spelt out, numbers have six digits. `csv`,
+`json` and `parquet` are for programs and hold every value as it is.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +38,29 @@ _SUFFIXES = {
 
 
 def format_for(output: str | None, format: str | None) -> str:
-    """The format of a result: `format`, else what the suffix of the file `output` says, else table.
+    """Choose the format of a result: `format`, else what the suffix of `output` says, else table.
 
-    Raises UsageError where the two contradict each other, or the suffix says nothing and no format is given.
+    Parameters
+    ----------
+    output : str, optional
+        File or URL that the result goes to.
+    format : str, optional
+        What `--format` says.
+
+    Returns
+    -------
+    str
+        table, csv, json, parquet or markdown.
+
+    Raises
+    ------
+    UsageError
+        The two contradict each other, or the suffix says nothing and no format is given.
+
+    Examples
+    --------
+    >>> format_for("answer.CSV", None)
+    'csv'
     """
     if output is None:
         return format or "table"
@@ -65,7 +89,31 @@ def refuse_inside(store: str, output: str) -> None:
 
 
 def render(table: pa.Table, format: str = "table") -> str:
-    """`table` as text: table (for people), csv, json (one array of objects) or markdown."""
+    """Render a table as text.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    format : str
+        table (cut to its width on a terminal, else whole), csv, json (one array of objects) or markdown.
+
+    Returns
+    -------
+    str
+        Without a line break at the end.
+
+    Raises
+    ------
+    UsageError
+        A format that is not text.
+
+    Examples
+    --------
+    >>> print(render(pa.table({"genre": ["Rock"], "n": [3]}), "markdown"))
+    | genre | n |
+    | --- | ---: |
+    | Rock | 3 |
+    """
     if format == "table":
         return _for_people(table)
     if format == "markdown":
@@ -78,7 +126,23 @@ def render(table: pa.Table, format: str = "table") -> str:
 
 
 def emit(table: pa.Table, format: str = "table", output: str | None = None) -> None:
-    """Print `table` in `format`, or write it to the file or URL `output` (atomically)."""
+    """Print a table, or write it to a file or URL in one piece.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    format : str
+        table, csv, json, parquet or markdown.
+    output : str, optional
+        File or URL; standard output by default.
+
+    Raises
+    ------
+    UsageError
+        Parquet for a terminal.
+    FeatureStoreError
+        The place cannot be written.
+    """
     if output is None and format == "parquet":
         if sys.stdout.isatty():
             raise UsageError(
@@ -137,7 +201,24 @@ def _csv_value(value: Any) -> Any:
 
 
 def cell(value: Any, items: int | None = None) -> str:
-    """A value as a person reads it: six significant digits, bytes by number, NULL as such; `items` shortens lists."""
+    """Write a value as a person reads it.
+
+    Parameters
+    ----------
+    value : object
+    items : int, optional
+        How much of a list is shown; all of it by default.
+
+    Returns
+    -------
+    str
+        Six significant digits, bytes by number, NULL as such, text on one line.
+
+    Examples
+    --------
+    >>> cell({"a": [None, 1 / 3], "b": b"12"})
+    '{a: [NULL, 0.333333], b: <2 bytes>}'
+    """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -150,7 +231,7 @@ def cell(value: Any, items: int | None = None) -> str:
         left_out = items is not None and len(value) > items
         return "[" + ", ".join(cell(v, items) for v in value[:items]) + (", …]" if left_out else "]")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {cell(v, items)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{cell(k)}: {cell(v, items)}" for k, v in value.items()) + "}"
     return words.printable(str(value))
 
 

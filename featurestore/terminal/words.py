@@ -44,6 +44,20 @@ def note(message: str) -> None:
 
 
 def examples(names: list[str]) -> str:
-    """Return `3 (a, b, c)` or `120 (a, b, c, ...)`."""
-    shown = ", ".join(sorted(names)[:MAX_EXAMPLES]) + (", ..." if len(names) > MAX_EXAMPLES else "")
+    """Name a few of many, safe to show: `3 (a, b, c)` or `120 (a, b, c, ...)`.
+
+    Parameters
+    ----------
+    names : list of str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> examples(["b.mp3", "a.mp3"])
+    '2 (a.mp3, b.mp3)'
+    """
+    shown = ", ".join(map(printable, sorted(names)[:MAX_EXAMPLES])) + (", ..." if len(names) > MAX_EXAMPLES else "")
     return f"{len(names)} ({shown})"

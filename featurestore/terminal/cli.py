@@ -98,7 +98,7 @@ def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS
 
 
 def seed(text: str) -> int:
-    """Parse an argument: an integer that every random generator takes, 0 to 2**32 - 1. Raises argparse.ArgumentTypeError."""
+    """Parse an argument: an integer that every random generator takes. Raises argparse.ArgumentTypeError."""
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 4294967295, found {text}")

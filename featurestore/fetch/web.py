@@ -140,11 +140,10 @@ def download(remote: Callable[[], RemoteFile], url: str, target: Path, sha1: str
         with _held(part) as file:
             try:
                 received = _resume(remote, file, piece)
+                os.replace(part, output)
             except RangesRefused:
-                file.truncate(0)
-                pooch.HTTPDownloader()(url, file, None)
-                received = file.tell()
-            os.replace(part, output)
+                pooch.HTTPDownloader()(url, output, None)
+                received = os.path.getsize(output)
 
     try:
         pooch.retrieve(url, f"sha1:{sha1}", target.name, target.parent, downloader=downloader)

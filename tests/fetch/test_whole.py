@@ -113,11 +113,15 @@ def test_a_part_that_was_complete_when_the_power_went_is_only_checked(publish, g
 def test_a_host_without_ranges_sends_the_whole_file(site, publish, get, tmp_path) -> None:
     data = small_zip()
     publish("fma_small", data)
+    part = tmp_path / "fma" / "fma_small.zip.part"
+    part.parent.mkdir()
+    part.write_bytes(b"from a host with ranges")
     site.ranges = False
     site.cuts = [None, 70_000]
     with pytest.raises(FeatureStoreError, match="IncompleteRead"):
         get("fma_small")
     assert get("fma_small").received == len(data)
+    assert part.read_bytes() == b"from a host with ranges"  # a host that refuses once may serve ranges again
 
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(site, publish, get, tmp_path) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis import options
+from analysis import evaluation, options
 from analysis.data import samples as tables
 from analysis.data.samples import Data, Sample
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Scored
+from analysis.evaluation import Scored
 from analysis.figures import plots
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
@@ -194,11 +193,11 @@ def _rows(
     choices: Sequence[Variant], answers: Sequence[tuple[float, Scored]], n_train: int, seed: int
 ) -> list[dict[str, Any]]:
     whole = answers[0][1]
-    p = [statistics.mcnemar(s, whole)[2] for _, s in answers[1:]]
+    p = [evaluation.mcnemar(s, whole)[2] for _, s in answers[1:]]
     rows = []
-    for v, (train, scored), adjusted in zip(choices, answers, [None, *statistics.holm(p)], strict=True):
-        accuracy = statistics.accuracy_interval(scored, seed)
-        change = statistics.paired_difference(scored, whole, seed)
+    for v, (train, scored), adjusted in zip(choices, answers, [None, *evaluation.holm(p)], strict=True):
+        accuracy = evaluation.accuracy_interval(scored, seed)
+        change = evaluation.paired_difference(scored, whole, seed)
         rows.append(
             {
                 "features": v.name,
@@ -239,7 +238,7 @@ def _sentence(rows: Sequence[dict[str, Any]], sets: Sequence[str], model: str, s
 
 def _figures(rows: Sequence[dict[str, Any]], scored: str) -> dict[str, Any]:
     names = {"together": "all: ", "set": "set: ", "alone": "only ", "without": ""}
-    accuracy = [statistics.Interval(r["accuracy"], r["low"], r["high"]) for r in rows]
+    accuracy = [evaluation.Interval(r["accuracy"], r["low"], r["high"]) for r in rows]
     return {
         "feature_sets": plots.dots(
             [names[r["kind"]] + r["features"] for r in rows],

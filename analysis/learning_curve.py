@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis import options
+from analysis import evaluation, options
 from analysis.data import samples as tables
 from analysis.data.samples import Data, Sample
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.evaluation import Interval, Scored
 from analysis.figures import plots
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
@@ -131,7 +130,7 @@ def _fit(name: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> 
 
 def _row(draws: Sequence[tuple[float, Scored]], model: str, n: int, seed: int) -> dict[str, Any]:
     right = np.mean([s.correct for _, s in draws], axis=0)
-    accuracy = statistics.interval(float(right.mean()), statistics.bootstrap_mean(right, draws[0][1].groups, seed))
+    accuracy = evaluation.interval(float(right.mean()), evaluation.bootstrap_mean(right, draws[0][1].groups, seed))
     return {
         "model": model,
         "n_train": n,
@@ -155,7 +154,7 @@ def _law(
     x, weight = np.array(ladder), np.array([float(len(w)) for w in wrong])
     law = powerlaw.fit(x, np.array([w.mean() for w in wrong]), weight)
     resampled = []
-    for block in statistics.group_weights(int(code.max()) + 1, rng, _RESAMPLES):
+    for block in evaluation.group_weights(int(code.max()) + 1, rng, _RESAMPLES):
         for times in block:
             tracks = times[code]
             picked = [w[rng.integers(len(w), size=len(w))].mean(axis=0) for w in wrong]
@@ -165,7 +164,7 @@ def _law(
 
 def predict(law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: float) -> Interval:
     """Accuracy that the law predicts at n training tracks, with the interval over its resamples."""
-    return statistics.interval(1 - float(law[0].error(n)), np.array([1 - float(r.error(n)) for r in law[1]]))
+    return evaluation.interval(1 - float(law[0].error(n)), np.array([1 - float(r.error(n)) for r in law[1]]))
 
 
 def _law_row(model: str, law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: int) -> dict[str, Any]:

@@ -247,16 +247,17 @@ def test_a_model_file_with_foreign_types_is_refused(kept: str, tmp_path: Path) -
 
 
 def test_threshold_is_the_lowest_that_keeps_the_promise() -> None:
-    from analysis.evaluation.statistics import Scored
+    from analysis.evaluation import Scored
 
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     answer = np.array([0, 0, 1, 0, 1])
     scores = np.column_stack([confidence, 1 - confidence])
     ids = np.arange(5)
-    s = Scored(ids, np.zeros(5, int), answer, ids, scores)
+    ones = np.ones(5, int)
+    s = Scored(ids, np.zeros(5, int), answer, ids, scores, ones, ones)
     assert persist.choose_threshold(s, 0.7) == (0.6, 0.8, 0.75)
     assert persist.choose_threshold(s, 0.5)[0] == 0.0  # everything may be answered
-    never = Scored(ids, np.ones(5, int), np.zeros(5, int), ids, scores)
+    never = Scored(ids, ones, np.zeros(5, int), ids, scores, ones, ones)
     assert persist.choose_threshold(never, 0.7)[2] == 0.0
 
 

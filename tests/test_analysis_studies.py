@@ -58,13 +58,13 @@ def test_all_components_change_nothing(store: Store) -> None:
 
 
 def test_pca_verdict_follows_its_interval() -> None:
-    from analysis.evaluation.statistics import Scored
+    from analysis.evaluation import Scored
 
     ids = np.arange(400)
 
     def answers(share: float) -> Scored:
         right = ids < share * 400
-        return Scored(ids, np.zeros(400, int), (~right).astype(int), ids, np.zeros((400, 2)))
+        return Scored(ids, np.zeros(400, int), (~right).astype(int), ids, np.zeros((400, 2)), ids, ids)
 
     less = [
         components.Point("knn", None, answers(0.9), answers(0.6)),
@@ -186,7 +186,7 @@ def test_correlated_columns_share_a_cluster() -> None:
 
 
 def test_chroma_and_centroid_of_a_sine() -> None:
-    from analysis.figures import audio
+    from analysis.figures import audio_plots as audio
 
     spec = Spec()
     t = np.arange(spec.sample_rate) / spec.sample_rate

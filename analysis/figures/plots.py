@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evaluation.statistics import Interval
+from analysis.evaluation import Interval
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A900")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis import evaluation
 from analysis.data.samples import Data, Plan, Sample
-from analysis.evaluation import statistics
 from analysis.models import persist
 from analysis.models.search import Final
 from analysis.results import output
@@ -73,21 +73,21 @@ def keep(
     )
 
 
-def _reported(final: Final, calibration: persist.Calibration, report: Sample) -> statistics.Scored:
+def _reported(final: Final, calibration: persist.Calibration, report: Sample) -> evaluation.Scored:
     saved = persist.Saved(final.pipeline, calibration.calibrator, {"classes": range(final.report.scores.shape[1])}, ())
-    return statistics.by_track(report.track_ids, report.y, report.groups, saved.probabilities(report.X))
+    return evaluation.by_track(report.track_ids, report.y, report.groups, saved.probabilities(report.X))
 
 
-def _metrics(scored: statistics.Scored, threshold: float, n_classes: int, seed: int) -> dict[str, Any]:
+def _metrics(scored: evaluation.Scored, threshold: float, n_classes: int, seed: int) -> dict[str, Any]:
     """What the calibrated model did on the reported split, excerpts averaged per track."""
     sure = scored.scores.max(axis=1) >= threshold
-    accuracy = statistics.accuracy_interval(scored, seed)
+    accuracy = evaluation.accuracy_interval(scored, seed)
     return {
         "n": len(scored.truth),
         "accuracy": accuracy.value,
         "low": accuracy.low,
         "high": accuracy.high,
-        "macro_f1": statistics.macro_f1(scored, n_classes),
+        "macro_f1": evaluation.macro_f1(scored, n_classes),
         "calibration_error": persist.calibration_error(scored),
         "answered": float(np.mean(sure)),
         "right_when_answered": float(scored.correct[sure].mean()) if sure.any() else None,

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis import evaluation
 from analysis.data.samples import Sample, group_folds
-from analysis.evaluation import statistics
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
@@ -51,7 +51,7 @@ class Calibration:
     """A fitted calibrator and what it says of the tracks it was cross-fitted on: probabilities in `scored`."""
 
     calibrator: Any
-    scored: statistics.Scored
+    scored: evaluation.Scored
 
 
 def calibrate(candidate: Candidate, fit: Sample, n_classes: int, *, seed: int = 0, jobs: int = 1) -> Calibration | None:
@@ -70,7 +70,7 @@ def calibrate(candidate: Candidate, fit: Sample, n_classes: int, *, seed: int = 
         scores[b] = part
     for a, b in folds:
         probabilities[b] = _calibrated(_fit_calibrator(scores[a], fit.y[a], seed), scores[b])
-    scored = statistics.by_track(fit.track_ids, fit.y, fit.groups, probabilities)
+    scored = evaluation.by_track(fit.track_ids, fit.y, fit.groups, probabilities)
     return Calibration(_fit_calibrator(scores, fit.y, seed), scored)
 
 
@@ -95,7 +95,7 @@ def _calibrated(calibrator: Any, scores: np.ndarray) -> np.ndarray:
     return out
 
 
-def choose_threshold(scored: statistics.Scored, precision: float) -> tuple[float, float, float]:
+def choose_threshold(scored: evaluation.Scored, precision: float) -> tuple[float, float, float]:
     """(threshold, share answered, share of those right): the lowest confidence from which on answers are right at
     least `precision` of the time. Where no confidence reaches that, the one that comes nearest (of at least 5 % of
     the tracks). Probabilities are `scored.scores`."""
@@ -111,7 +111,7 @@ def choose_threshold(scored: statistics.Scored, precision: float) -> tuple[float
     return threshold, (last + 1) / len(order), float(right[last])
 
 
-def calibration_error(scored: statistics.Scored, bins: int = 10) -> float:
+def calibration_error(scored: evaluation.Scored, bins: int = 10) -> float:
     """Expected calibration error: mean |confidence - accuracy| over equal-width bins, weighted by tracks."""
     confidence = scored.scores.max(axis=1)
     which = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis import evaluation
 from analysis.data.samples import Plan, Sample, subsample
-from analysis.evaluation import statistics
 from analysis.models import grid
 from analysis.models.grid import Candidate
 from featurestore.terminal import progress
@@ -48,8 +48,8 @@ class Final:
     candidate: Candidate
     chosen_score: float | None
     pipeline: Any
-    train: statistics.Scored
-    report: statistics.Scored
+    train: evaluation.Scored
+    report: evaluation.Scored
     fit_s: float
     predict_s: float
 
@@ -119,15 +119,15 @@ def fit(candidate: Candidate, learn: Sample, seed: int = 0) -> Any:
 
 def fit_and_score(
     candidate: Candidate, learn: Sample, score: Sample, n_classes: int, seed: int = 0
-) -> statistics.Scored:
+) -> evaluation.Scored:
     """One fit, and its answers to other tracks."""
     return answers(fit(candidate, learn, seed), score, n_classes)
 
 
-def answers(fitted: Any, sample: Sample, n_classes: int) -> statistics.Scored:
+def answers(fitted: Any, sample: Sample, n_classes: int) -> evaluation.Scored:
     """A fitted Pipeline's answers, by track."""
     scores = grid.class_scores(fitted, sample.X, n_classes)
-    return statistics.by_track(sample.track_ids, sample.y, sample.groups, scores)
+    return evaluation.by_track(sample.track_ids, sample.y, sample.groups, scores)
 
 
 def _final(
@@ -213,7 +213,7 @@ def _try_bundle(
     A, B = before.transform(learn.X), before.transform(score.X)
     out = []
     for scores, converged in bundle_scores(bundle, A, learn.y, B, sample.X.shape[1], n_classes, seed):
-        scored = statistics.by_track(score.track_ids, score.y, score.groups, scores)
+        scored = evaluation.by_track(score.track_ids, score.y, score.groups, scores)
         took, started = time.perf_counter() - started, time.perf_counter()
         out.append((int(scored.correct.sum()), len(scored.truth), converged, took, learn.n_tracks))
     return out

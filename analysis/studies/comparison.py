@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from analysis import evaluation
 from analysis.data.samples import Data, Plan
-from analysis.evaluation import statistics
 from analysis.figures import plots
 from analysis.models import grid
 from analysis.models.search import Final, Trial
@@ -28,9 +28,9 @@ def result_rows(finals: Sequence[Final], n_classes: int, seed: int) -> list[dict
     """Rows of results.csv, in the order given; p_next is McNemar's mid-p against the next row."""
     rows = []
     for i, f in enumerate(finals):
-        accuracy = statistics.accuracy_interval(f.report, seed)
-        f1 = statistics.macro_f1_interval(f.report, n_classes, seed)
-        p = statistics.mcnemar(f.report, finals[i + 1].report)[2] if i + 1 < len(finals) else None
+        accuracy = evaluation.accuracy_interval(f.report, seed)
+        f1 = evaluation.macro_f1_interval(f.report, n_classes, seed)
+        p = evaluation.mcnemar(f.report, finals[i + 1].report)[2] if i + 1 < len(finals) else None
         rows.append(
             {
                 "model": f.candidate.model,
@@ -91,18 +91,14 @@ def seconds(f: Final, trials: Sequence[Trial]) -> dict[str, float]:
 
 def per_genre(finals: Sequence[Final], data: Data) -> list[dict[str, Any]]:
 
-    return [
-        {"model": f.candidate.model, "genre": genre, **row}
-        for f in finals
-        for genre, row in zip(data.classes, statistics.precision_recall(f.report, len(data.classes)), strict=True)
-    ]
+    return [{"model": f.candidate.model, **row} for f in finals for row in _class_scores(f, data)]
 
 
 def confusions(finals: Sequence[Final], data: Data) -> list[dict[str, Any]]:
 
     out = []
     for f in finals:
-        matrix = statistics.confusion(f.report, len(data.classes))
+        matrix = evaluation.confusion(f.report, len(data.classes))
         for i, true in enumerate(data.classes):
             cells = {answer: int(matrix[i, j]) for j, answer in enumerate(data.classes)}
             out.append({"model": f.candidate.model, "true": true, **cells})
@@ -132,12 +128,12 @@ def figures(
 ) -> dict[str, Any]:
 
     top = chosen(finals)
-    matrix = statistics.confusion(top.report, len(data.classes))
+    matrix = evaluation.confusion(top.report, len(data.classes))
     what = f"{made.reported}, n = {rows[0]['n']} tracks"
     out = {
         "accuracy": plots.accuracies(
             [r["model"] for r in rows],
-            [statistics.Interval(r["accuracy"], r["low"], r["high"]) for r in rows],
+            [evaluation.Interval(r["accuracy"], r["low"], r["high"]) for r in rows],
             [r["train_accuracy"] for r in rows],
             f"{data.features} ({what}, {data.scheme} split)",
         ),
@@ -160,10 +156,11 @@ def figures(
 def _genre_figure(finals: Sequence[Final], data: Data, what: str) -> Any:
 
     shown = [f for f in finals if f.candidate.model != "majority"][:5]
-    f1 = {
-        f.candidate.model: [r["f1"] or 0.0 for r in statistics.precision_recall(f.report, len(data.classes))]
-        for f in shown
-    }
+    f1 = {f.candidate.model: [r["f1"] or 0.0 for r in _class_scores(f, data)] for f in shown}
     return plots.grouped_dots(
         list(data.classes), {k: np.array(v) for k, v in f1.items()}, "F1", f"F1 by genre ({what})"
     )
+
+
+def _class_scores(final: Final, data: Data) -> list[dict[str, Any]]:
+    return evaluation.class_scores(evaluation.confusion(final.report, len(data.classes)), data.classes)

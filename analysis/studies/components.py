@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis import evaluation
 from analysis.data.samples import Sample, column_groups
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.evaluation import Interval, Scored
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
 
@@ -96,8 +96,8 @@ def _point(
         params["n_neighbors"] = min(params["n_neighbors"], len(A))
     one = [Candidate(name, None, params)]
     both, _ = next(iter(search.bundle_scores(one, A, learn.y, np.vstack([A, B]), learn.X.shape[1], n_classes, seed)))
-    train = statistics.by_track(learn.track_ids, learn.y, learn.groups, both[: len(A)])
-    return Point(name, k, train, statistics.by_track(score.track_ids, score.y, score.groups, both[len(A) :]))
+    train = evaluation.by_track(learn.track_ids, learn.y, learn.groups, both[: len(A)])
+    return Point(name, k, train, evaluation.by_track(score.track_ids, score.y, score.groups, both[len(A) :]))
 
 
 def intervals(points: Sequence[Point], seed: int = 0) -> list[tuple[Interval, Interval]]:
@@ -105,12 +105,12 @@ def intervals(points: Sequence[Point], seed: int = 0) -> list[tuple[Interval, In
     draws = {}
     for i, side in enumerate(("train", "score")):
         right = np.column_stack([getattr(p, side).correct for p in points]).astype(float)
-        draws[side] = statistics.bootstrap_mean(right, getattr(points[0], side).groups, seed + i)
+        draws[side] = evaluation.bootstrap_mean(right, getattr(points[0], side).groups, seed + i)
     gaps = draws["train"] - draws["score"]
     return [
         (
-            statistics.interval(p.train.accuracy - p.score.accuracy, gaps[:, i]),
-            statistics.accuracy_interval(p.score, seed, draws["score"][:, i]),
+            evaluation.interval(p.train.accuracy - p.score.accuracy, gaps[:, i]),
+            evaluation.accuracy_interval(p.score, seed, draws["score"][:, i]),
         )
         for i, p in enumerate(points)
     ]
@@ -135,10 +135,10 @@ def judge(points: Sequence[Point], components: int, seed: int = 0) -> Verdict:
         pairs = [(getattr(using[m], side), getattr(without[m], side)) for m in without]
         change = np.column_stack([a.correct.astype(float) - b.correct for a, b in pairs])
         change = np.column_stack([change, change.mean(axis=1)])
-        sides[side] = change.mean(axis=0), statistics.bootstrap_mean(change, pairs[0][0].groups, seed + i)
+        sides[side] = change.mean(axis=0), evaluation.bootstrap_mean(change, pairs[0][0].groups, seed + i)
     (train, train_draws), (score, score_draws) = sides["train"], sides["score"]
-    gaps = [statistics.interval(v, d) for v, d in zip(train - score, (train_draws - score_draws).T, strict=True)]
-    scores = [statistics.interval(v, d) for v, d in zip(score, score_draws.T, strict=True)]
+    gaps = [evaluation.interval(v, d) for v, d in zip(train - score, (train_draws - score_draws).T, strict=True)]
+    scores = [evaluation.interval(v, d) for v, d in zip(score, score_draws.T, strict=True)]
     by_model = {m: (gaps[i], scores[i]) for i, m in enumerate(without)}
     return Verdict(components, gaps[-1], scores[-1], by_model)
 

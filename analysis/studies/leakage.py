@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 
+from analysis import evaluation
 from analysis.data.samples import Plan, Sample, join
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.evaluation import Interval, Scored
 from analysis.models import search
 from analysis.models.grid import Candidate
 
@@ -70,14 +70,14 @@ def leakage_gap(
         tasks.append((candidate, pool.take(~out), pool.take(out), n_classes, seed))
     scored = search.parallel(search.fit_and_score, tasks, jobs=jobs, title="leakage: random splits")
     # a track dealt out several times appears several times; resampling its group takes all its answers along
-    everything = statistics.concat(scored)
+    everything = evaluation.concat(scored)
     random = _draws(everything, seed + 1)
     store = _draws(grouped, seed)
     return Leakage(
         candidate.model,
-        statistics.accuracy_interval(grouped, seed),
-        statistics.accuracy_interval(everything, seed + 1),
-        statistics.interval(everything.accuracy - grouped.accuracy, random - store),
+        evaluation.accuracy_interval(grouped, seed),
+        evaluation.accuracy_interval(everything, seed + 1),
+        evaluation.interval(everything.accuracy - grouped.accuracy, random - store),
         len(grouped.truth),
         repeats,
     )
@@ -94,4 +94,4 @@ def deal(pool: Sample, like: Sample, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draws(scored: Scored, seed: int) -> np.ndarray:
-    return statistics.bootstrap_mean(scored.correct.astype(float), scored.groups, seed)
+    return evaluation.bootstrap_mean(scored.correct.astype(float), scored.groups, seed)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
@@ -261,29 +261,35 @@ def _parse(path: str, again: str) -> dict[str, Any]:
     return values
 
 
-_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
-    "name": ("text", (str,)),
-    "kind": ("text", (str,)),
-    "classes": ("a list of names", (list,)),
-    "threshold": ("a number from 0 to 1", (int, float)),
-    "feature_set": ("text or null", (str, type(None))),
-    "columns": ("a list of names", (list,)),
-    "spec": ("an object or null", (dict, type(None))),
-    "window": ("a whole number or null", (int, type(None))),
-    "image": ("a whole number or null", (int, type(None))),
-    "evaluation": ("an object", (dict,)),
-    "versions": ("an object", (dict,)),
-    "facts": ("an object", (dict,)),
-    "model_sha256": ("text", (str,)),
-    "seal": ("text", (str,)),
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types) and not isinstance(value, bool)
+
+
+_NOTHING = type(None)
+_EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("name", "kind", "model_sha256", "seal"), ("text", _is(str))),
+    **dict.fromkeys(("classes", "columns"), ("a list of names", _is_names)),
+    **dict.fromkeys(("window", "image"), ("a whole number or null", _is(int, _NOTHING))),
+    **dict.fromkeys(("evaluation", "versions", "facts"), ("an object", _is(dict))),
+    "threshold": ("a number from 0 to 1", _is_share),
+    "feature_set": ("text or null", _is(str, _NOTHING)),
+    "spec": ("an object or null", _is(dict, _NOTHING)),
 }
 
 
 def _checked(path: str, values: dict[str, Any], again: str) -> Card:
-    if missing := [name for name in _TYPES if name not in values]:
+    if missing := [name for name in _EXPECTED if name not in values]:
         _refuse(path, f"the card lacks {', '.join(missing)}", again)
-    for name, (expected, types) in _TYPES.items():
-        if not _is_valid(name, values[name], types):
+    for name, (expected, is_valid) in _EXPECTED.items():
+        if not is_valid(values[name]):
             _refuse(path, f"{name}: expected {expected}, found {json.dumps(values[name])[:60]}", again)
     if len(set(values["classes"])) < 2:
         _refuse(path, f"classes: expected at least two different names, found {values['classes']}", again)
@@ -293,14 +299,6 @@ def _checked(path: str, values: dict[str, Any], again: str) -> Card:
     spec = None if values["spec"] is None else Spec.from_dict(values["spec"])
     given = {f.name: values[f.name] for f in dataclasses.fields(Card)}
     return Card(**(given | lists | {"spec": spec}))
-
-
-def _is_valid(name: str, value: Any, types: tuple[type, ...]) -> bool:
-    if not isinstance(value, types) or isinstance(value, bool):
-        return False
-    if isinstance(value, list):
-        return all(isinstance(v, str) for v in value)
-    return name != "threshold" or 0 <= value <= 1
 
 
 def _refuse(path: str, what: str, again: str) -> NoReturn:

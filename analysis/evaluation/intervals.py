@@ -153,8 +153,8 @@ def interval(value: float, draws: np.ndarray) -> Interval:
 
     Examples
     --------
-    >>> interval(0.5, np.linspace(0, 1, 201))
-    Interval(value=0.5, low=0.025, high=0.975)
+    >>> interval(0.5, np.linspace(0, 1, 201)).text()
+    '0.500 [0.025, 0.975]'
     """
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

@@ -40,7 +40,8 @@ def mcnemar(a: Scored, b: Scored) -> tuple[int, int, float]:
     >>> ids = np.arange(5)
     >>> a = by_track(ids, np.zeros(5, int), ids, np.eye(2)[[0, 0, 0, 0, 1]])
     >>> b = by_track(ids, np.zeros(5, int), ids, np.eye(2)[[1, 1, 1, 1, 1]])
-    >>> mcnemar(a, b)
+    >>> only_a, only_b, p = mcnemar(a, b)
+    >>> only_a, only_b, round(p, 4)
     (4, 0, 0.0625)
     """
     from scipy.stats import binom

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -219,6 +221,21 @@ def load_model(model: str, file: str, again: str) -> tuple[Card, bytes]:
             f"Model and card are not of one run, or the file is damaged: copy both, or run `{again}` again.",
         )
     return card, content
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of Python and of libraries.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Names of installed distributions.
+
+    Returns
+    -------
+    dict of str
+    """
+    return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}}
 
 
 def seal(content: Mapping[str, Any]) -> str:

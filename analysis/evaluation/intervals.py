@@ -21,6 +21,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval is above zero, -1 where it is below, 0 where it holds zero."""
+        return int(self.low > 0) - int(self.high < 0)
+
     def text(self, scale: float = 1.0, digits: int = 3, sign: bool = False) -> str:
         """The interval in words.
 

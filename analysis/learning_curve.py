@@ -38,7 +38,14 @@ Draws = dict[tuple[str, int], list[list[Scored]]]  # (model, size) -> answers on
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A fitted power law, and the laws of bootstrap resamples of scored groups and of draws."""
+    """A fitted power law and its uncertainty.
+
+    Parameters
+    ----------
+    fitted : PowerLaw
+    resampled : sequence of PowerLaw
+        Those of bootstrap resamples of scored groups and of draws.
+    """
 
     fitted: powerlaw.PowerLaw
     resampled: Sequence[powerlaw.PowerLaw]

@@ -15,7 +15,13 @@ _CHUNK_CELLS = 4_000_000  # cells of a block of bootstrap weights: 32 MB
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """An estimate and the two ends of its 95 % interval."""
+    """An estimate and its 95 % interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The estimate and the two ends.
+    """
 
     value: float
     low: float

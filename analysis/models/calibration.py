@@ -22,7 +22,15 @@ FOLDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Calibrated:
-    """A fitted Pipeline and the calibrator that turns its scores into probabilities."""
+    """A fitted Pipeline and the calibrator that turns its scores into probabilities.
+
+    Parameters
+    ----------
+    pipeline, calibrator : sklearn.pipeline.Pipeline
+        Fitted; the calibrator on the evidence that `grid.evidence` gives of the first.
+    n_classes : int
+        Number of classes.
+    """
 
     pipeline: Any
     calibrator: Any

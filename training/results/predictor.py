@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ import pyarrow as pa
 
 from featurestore import registry
 from featurestore.datasets import encode_name
-from featurestore.datasets.scan import audio_files
 from featurestore.errors import AudioError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
 from featurestore.store.store import OWN_SET, Store
@@ -75,6 +75,24 @@ def require_same_spec(card: Card, store: Store | None) -> None:
         raise SpecMismatch(
             error.message, "Name the store that the model was made from with --store, or say --store none."
         ) from None
+
+
+def audio_files(paths: Sequence[str]) -> list[str]:
+    """The files named, and all audio below the folders named, sorted within each folder."""
+    from featurestore.datasets import AUDIO_SUFFIXES
+
+    out: list[str] = []
+    for path in paths:
+        if os.path.isdir(path):
+            found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+            out += sorted(f for f in found if os.path.splitext(f)[1].lower() in AUDIO_SUFFIXES)
+        elif os.path.exists(path):
+            out.append(path)
+        else:
+            raise MissingInput(f"{path}: no such file or folder", "Name audio files, or folders that hold some.")
+    if not out:
+        raise MissingInput(f"no audio below {', '.join(paths)}", f"Looked for {', '.join(sorted(AUDIO_SUFFIXES))}.")
+    return out
 
 
 def score_file(model: Any, card: Card, path: str, excerpts: int) -> tuple[np.ndarray, float]:

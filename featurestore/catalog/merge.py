@@ -26,14 +26,24 @@ from featurestore.store.store import Snapshot, Store
 class CatalogReport:
     """What an update did.
 
-    dataset, tracks     the collection, and how many tracks it has
-    with_audio          of these, tracks with an audio file
-    added, changed      track rows that are new, or differ from before
-    absent              tracks of this data set in the store that the collection does not have (they are kept)
-    genres              distinct labels among the collection's tracks
-    splits              {scheme: {split: tracks}} over the whole store
-    feature_sets        published tables of features that were imported along (FMA's features.csv and echonest.csv)
-    warnings            the collection's, and what the merge met
+    Attributes
+    ----------
+    dataset : str
+        Name of the collection.
+    tracks, with_audio : int
+        Its tracks, and those of them with an audio file.
+    added, changed : int
+        Rows that are new, or differ from before.
+    absent : int
+        Tracks of this data set in the store that the collection does not have (they are kept).
+    genres : int
+        Distinct labels among the collection's tracks.
+    splits : dict
+        {scheme: {split: tracks}} over the whole store.
+    feature_sets : tuple of ImportReport
+        Published tables of features that were imported along (FMA's features.csv and echonest.csv).
+    warnings : tuple of str
+        The collection's, and what the merge met.
     """
 
     dataset: str
@@ -51,8 +61,13 @@ class CatalogReport:
 def update(store: Store, collection: Collection, snapshot: Snapshot | None = None) -> CatalogReport:
     """Merge a collection into the store's catalog: tracks, genres, datasets, splits; and FMA's published features.
 
-    A collection of labels only leaves the audio paths alone that the store already has. `snapshot`: of the store, by
-    a caller who has one, for taking it opens every batch.
+    Parameters
+    ----------
+    store : Store
+    collection : Collection
+        One of labels only leaves the audio paths alone that the store already has.
+    snapshot : Snapshot, optional
+        Of the store, by a caller who has one, for taking it opens every batch.
     """
     old = store.read_catalog("tracks")
     tracks = collection.tracks if collection.audio is not None else _keep_paths(old, collection.tracks)

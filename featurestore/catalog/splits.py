@@ -50,11 +50,25 @@ def draw(
     content: Mapping[int, str] | None = None,
     seed: int = 0,
 ) -> Draw:
-    """Give every track of `tracks` (schemas.TRACKS) a split under `scheme`.
+    """Give every track a split; in the scheme `official` only those whose publisher drew one.
 
-    existing    {track_id: split} of an earlier draw, in order of arrival; kept
-    content     {track_id: hash of the audio file}; equal hashes are copies
-    official    has a row only for tracks whose publisher drew one
+    Parameters
+    ----------
+    tracks : pyarrow.Table
+        schemas.TRACKS.
+    scheme : str
+        official, artist or random.
+    existing : mapping of int to str, optional
+        {track_id: split} of an earlier draw, in order of arrival; kept.
+    content : mapping of int to str, optional
+        {track_id: hash of the audio file}; equal hashes are copies.
+    seed : int
+        Of the order in which groups of the same size are drawn.
+
+    Raises
+    ------
+    UsageError
+        There is no such scheme.
     """
     kept = dict(existing or {})
     if scheme not in schemas.SCHEMES:
@@ -187,12 +201,21 @@ def _leave_out(group: list[int], splits: dict[int, str]) -> list[int]:
 class SplitReport:
     """What a scheme looks like.
 
-    counts      genre (string), training, validation, test, total (int64): one row a genre, and one for all
-    artists, artists_crossing     artists known, and how many of them have tracks in more than one split
-    without_artist                tracks whose artist is not known: each counts, and is drawn, as one of its own
-    copies, copies_crossing       groups of equal audio files, and how many of them stand in more than one split
-    moved, dropped                tracks that the last draw moved, and copies it left out, as track ids
-    unmeasured                    tracks whose audio is not hashed yet, so copies among them are not known
+    Attributes
+    ----------
+    scheme : str
+    counts : pyarrow.Table
+        genre (string), training, validation, test, total (int64): one row a genre, and one for all.
+    artists, artists_crossing : int
+        Artists known, and how many of them have tracks in more than one split.
+    without_artist : int
+        Tracks whose artist is not known: each counts, and is drawn, as one of its own.
+    copies, copies_crossing : int
+        Groups of equal audio files, and how many of them stand in more than one split.
+    moved, dropped : tuple of int
+        Tracks that the last draw moved, and copies it left out, as track ids.
+    unmeasured : int
+        Tracks whose audio is not hashed yet, so copies among them are not known.
     """
 
     scheme: str
@@ -210,7 +233,20 @@ class SplitReport:
 def report(
     tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Mapping[int, str], drawn: Draw | None = None
 ) -> SplitReport:
-    """Count a scheme's splits of `tracks` per genre, and how many artists and copies among them cross."""
+    """Count a scheme's splits per genre, and how many artists and copies cross.
+
+    Parameters
+    ----------
+    tracks : pyarrow.Table
+        schemas.TRACKS; only these are counted.
+    scheme : str
+    splits : mapping of int to str
+        {track_id: split}.
+    content : mapping of int to str
+        {track_id: hash of the audio file}.
+    drawn : Draw, optional
+        The draw that the splits come from.
+    """
     ids = _column(tracks, "track_id")
     splits = {i: splits[i] for i in ids if i in splits}
     kept = tracks.select(["genre"]).append_column("split", pa.array([splits.get(i) for i in ids], pa.string()))

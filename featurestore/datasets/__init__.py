@@ -32,14 +32,24 @@ def load(
 ) -> Collection:
     """Read the labels of a collection.
 
-    dataset     demo     the package's own tracks; takes no folder
-                folders  audio files in one folder per genre (GTZAN's layout and names too)
-                tags     audio files with their own tags (ID3, Vorbis, MP4): genre, artist, album, title, year
-                fma      FMA's `tracks.csv` and `genres.csv` in `metadata`, and its clips in `audio` (may be None)
-    subset      FMA only: small, medium, large or full; each contains the ones before it
+    Parameters
+    ----------
+    dataset : str
+        demo (the package's own tracks; takes no folder), folders (audio files in one folder per genre; GTZAN's layout
+        and names too), tags (audio files with their own tags) or fma (its `tracks.csv` and `genres.csv`).
+    audio : str, optional
+        Folder or URL with the music: needed for folders and tags, optional for fma.
+    metadata : str, optional
+        fma only: folder with its tables.
+    subset : str, optional
+        fma only: small, medium, large or full; each contains the ones before it.
 
-    Raises UsageError for an unknown data set or a wrong combination of options, MissingInput where a folder or file
-    is not there or is not what it should be.
+    Raises
+    ------
+    UsageError
+        Unknown data set, or a wrong combination of options.
+    MissingInput
+        A folder or file is not there or is not what it should be.
     """
     if dataset not in DATASETS:
         raise UsageError(f"unknown dataset {dataset!r}; known are {', '.join(DATASETS)}", "Name one with --dataset.")

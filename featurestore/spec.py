@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from featurestore import registry
 from featurestore.errors import SpecMismatch, UsageError
 
 DEFAULT_GROUPS = ("fma", "rhythm", "timbre_dynamics")
-MEL_DTYPES = ("float16", "uint8", "float32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,6 @@ class Spec:
     excerpts         excerpts per track, evenly spaced; 1 is the central one
     excerpt_seconds  length of an excerpt in seconds
     groups           feature groups that are measured (see featurestore.registry)
-    mel_dtype        how the mel spectrogram in dB is stored: float16, float32, or uint8 over 80 dB
     wave_seconds     length in seconds of the central waveform window kept for raw-audio models
     extractor        version of the feature code; raised when a value would change
     """
@@ -41,7 +40,6 @@ class Spec:
     excerpts: int = 1
     excerpt_seconds: float = 30.0
     groups: tuple[str, ...] = DEFAULT_GROUPS
-    mel_dtype: str = "float16"
     wave_seconds: float = 3.0
     extractor: int = 1
 
@@ -68,13 +66,6 @@ class Spec:
                 f"spec: hop_length must not exceed n_fft ({self.n_fft}), found {self.hop_length}",
                 "Samples between frames would never be measured; try n_fft // 4.",
             )
-        if self.mel_dtype not in MEL_DTYPES:
-            raise UsageError(
-                f"spec: mel_dtype must be one of {', '.join(MEL_DTYPES)}, found {self.mel_dtype!r}",
-                "float16 is the default (error 0.03 dB).",
-            )
-        from featurestore import registry
-
         unknown = [g for g in self.groups if g not in registry.GROUPS]
         if unknown or "fma" not in self.groups:
             raise UsageError(

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.data.samples import Data
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
 
@@ -113,6 +113,7 @@ def versions() -> dict[str, str]:
 
 def write(study: Study, output: str) -> list[str]:
     """Write the study under `output`/<study>/ (a path or an fsspec URL); returns the paths, results.csv first."""
+    places.refuse_inside(output, "--output")
     fs, root = files.resolve(posixpath.join(output, study.name))
     made: dict[str, bytes] = {"results.csv": _csv(study.results)}
     made |= {f"{name}.csv": _csv(t) for name, t in study.tables.items()}

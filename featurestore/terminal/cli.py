@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from featurestore import interrupt, schemas
 from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, FeatureStoreError, of_system
-from featurestore.store.store import DEFAULT_STORE
 
 FORMATS = ("table", "csv", "json", "parquet", "markdown")
 
@@ -36,7 +35,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """--store PATH|URL, from $FEATURESTORE where set."""
-    default = os.environ.get("FEATURESTORE") or DEFAULT_STORE
+    default = os.environ.get("FEATURESTORE") or schemas.DEFAULT_STORE
     parser.add_argument(
         "--store", metavar="PATH|URL", type=place, default=default, help="the feature store; $FEATURESTORE sets it"
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.terminal import progress
 
 BASE_URL = "https://os.unil.cloud.switch.ch/fma"
@@ -224,6 +224,7 @@ class _State:
 
 
 def _check(name: str, output: str, per_genre: int | None, timeout_s: float, retries: int) -> Archive:
+    places.refuse_inside(output, "--output")
     if name not in ARCHIVES:
         raise UsageError(f"there is no archive {name!r}", f"Take one of {', '.join(ARCHIVES)}.")
     if not files.is_local(files.resolve(output)[0]):

@@ -8,7 +8,6 @@ reading the old batches until `gc` removes them, an hour later by default. A kil
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 from featurestore import schemas
 from featurestore.errors import FeatureStoreError
 from featurestore.maintenance import gc
-from featurestore.store import files, lock, parquet
+from featurestore.store import lock, parquet
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.terminal import progress
@@ -82,12 +81,7 @@ def compact(store_url: str, *, target_mb: float = TARGET_MB, dry_run: bool = Fal
 
 def is_untidy(store: Store, snapshot: Snapshot, auto_batches: int = AUTO_BATCHES) -> bool:
     """Whether a build that measures nothing has something to `tidy`: one before it was killed, or the hour is over."""
-    if len(snapshot.batches) > auto_batches:
-        return True
-    if not (snapshot.retired and snapshot.batches):
-        return False
-    newest = files.modified(store.fs, store.batch_path("excerpts", snapshot.batches[-1]))
-    return newest <= dt.datetime.now(dt.UTC) - dt.timedelta(seconds=gc.GRACE_S)
+    return len(snapshot.batches) > auto_batches or bool(gc.retired_since(store, snapshot, gc.GRACE_S))
 
 
 def tidy(store: Store, held: lock.Lock, auto_batches: int = AUTO_BATCHES) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False, break
         paths = store.leftovers()
         snapshot = store.snapshot()
         ready = retired_since(store, snapshot, grace_s)
-        derived = replaced_databases(store, snapshot, grace_s)
+        derived = replaced_databases(store)
         sizes = store.batch_bytes()
         freed = sum(int(store.fs.size(p)) for p in [*paths, *derived]) + sum(sizes.get(b, 0) for b in ready)
         if not dry_run:
@@ -88,53 +88,26 @@ def remove_leftovers(store: Store) -> None:
 
 
 def remove_replaced(store: Store, snapshot: Snapshot, grace_s: float) -> None:
-    """Remove batches and databases that were replaced longer than `grace_s` seconds ago. The caller holds the lock."""
+    """Remove replaced databases, and batches replaced longer than `grace_s` seconds ago. The caller holds the lock."""
     store.require_lock()
-    for path in replaced_databases(store, snapshot, grace_s):
+    for path in replaced_databases(store):
         files.remove(store.fs, path)
     for batch in retired_since(store, snapshot, grace_s):
         store.remove_batch(batch)
 
 
 def retired_since(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]:
-    """Batches with nothing left to show, whose every replacement was committed at least `grace_s` seconds ago."""
+    """Batches with nothing left to show, which a snapshot taken `grace_s` seconds ago did not show either."""
     if not snapshot.retired:
         return []
-    owner: dict[int, str] = {}
-    for batch in snapshot.batches:
-        owner |= dict.fromkeys(store.track_ids(batch).tolist(), batch)
-    committed: dict[str, dt.datetime] = {}
-    limit = _before(grace_s)
-    ready = []
-    for batch in snapshot.retired:
-        replacements = {owner[t] for t in store.track_ids(batch).tolist() if t in owner}
-        for name in replacements - committed.keys():
-            committed[name] = files.modified(store.fs, store.batch_path("excerpts", name))
-        if all(committed[name] <= limit for name in replacements):
-            ready.append(batch)
-    return ready
+    limit = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=grace_s)
+    old = [b for b in store.batches() if files.modified(store.fs, store.batch_path("excerpts", b)) <= limit]
+    return list(store.snapshot(old).retired)
 
 
-def replaced_databases(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]:
-    """Paths of derived databases of other content, where the newest batch and catalog are `grace_s` seconds old.
-
-    Of those that begin with the snapshot's fingerprint, the newest stays.
-    """
+def replaced_databases(store: Store) -> list[str]:
+    """Paths of all derived databases but the newest. They are on disks only, where a reader keeps what it has open."""
     folder = store.path(places.DERIVED)
-    written = {
-        store.path(places.DERIVED, name): files.modified(store.fs, store.path(places.DERIVED, name))
-        for name in files.names(store.fs, folder)
-        if places.DERIVED_FILE.fullmatch(name)
-    }
-    mine = [path for path in written if path.startswith(f"{folder}/{snapshot.fingerprint[:32]}-")]
-    replaced = sorted(written.keys() - {max(mine, key=written.__getitem__, default="")})
-    if not replaced:
-        return []
-    content = [store.catalog_path(name) for name in store.catalog_names()]
-    content += [store.batch_path("excerpts", batch) for batch in snapshot.batches[-1:]]
-    limit = _before(grace_s)
-    return replaced if all(files.modified(store.fs, path) <= limit for path in content) else []
-
-
-def _before(seconds: float) -> dt.datetime:
-    return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
+    found = [n for n in files.names(store.fs, folder) if places.DERIVED_FILE.fullmatch(n)]
+    paths = sorted((store.path(places.DERIVED, n) for n in found), key=lambda p: files.modified(store.fs, p))
+    return paths[:-1]

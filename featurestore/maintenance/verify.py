@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import posixpath
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.maintenance import remeasure
 from featurestore.maintenance.remeasure import Damage
 from featurestore.spec import Spec
-from featurestore.store import checks, files, lock, manifest, parquet
+from featurestore.store import checks, files, lock, manifest, parquet, places
 from featurestore.store.store import COMMIT, TOUCHED, Store
 from featurestore.terminal import progress
 
@@ -98,8 +99,10 @@ def verify(store_url: str, *, sample: int = 0, repair: bool = False, jobs: int =
         for damages in pool.map(lambda b: check_batch(store, b), batches):
             found += damages
             bar.advance()
-    found += [d for name in store.catalog_names() for d in _check_catalog(store, name)]
-    found += _check_touched(store)
+    tables = [f"{places.CATALOG}/{name}.parquet" for name in store.catalog_names()]
+    if store.fs.exists(store.path(TOUCHED)):
+        tables.append(TOUCHED)
+    found += [d for file in tables for d in check_table(store, file)]
     if not found:
         found += _check_agreement(store)
     notes = [f"{p}: left by a command that was stopped, or is going on; not read by anyone" for p in store.leftovers()]
@@ -109,7 +112,7 @@ def verify(store_url: str, *, sample: int = 0, repair: bool = False, jobs: int =
     still = set(store.batches())
     found = [d for d in found if not d.batch or d.batch in still]
     dropped = _repair(store, found) if repair and found else ()
-    count = 2 + len(batches) * len(schemas.MEASURED) + len(store.catalog_names())
+    count = 2 + len(batches) * len(schemas.MEASURED) + len(tables)
     return VerifyReport(count, len(batches), recomputed, tuple(found), tuple(notes), dropped)
 
 
@@ -137,15 +140,18 @@ def _open(url: str) -> tuple[Store, list[Damage]]:
 
 
 @contextlib.contextmanager
-def _examine(store: Store, file: str, found: list[Damage], batch: str = "") -> Iterator[str]:
-    """A local path of the file to look at; what the block raises about it is a damage."""
+def _noted(found: list[Damage], file: str, batch: str = "") -> Iterator[None]:
+    """Whatever the block raises about a file is a damage of it."""
     try:
-        with files.local_copy(store.fs, store.path(file)) as path:
-            yield path
+        yield
     except FileNotFoundError:
         found.append(Damage(file, batch, "missing"))
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         found.append(Damage(file, batch, str(error)))
+
+
+def _local(store: Store, folder: str, name: str) -> contextlib.AbstractContextManager[str]:
+    return files.local_copy(store.fs, store.path(folder, f"{name}.parquet"))
 
 
 def check_batch(store: Store, batch: str) -> list[Damage]:
@@ -153,19 +159,19 @@ def check_batch(store: Store, batch: str) -> list[Damage]:
     found: list[Damage] = []
     tables: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
-    with _examine(store, f"excerpts/{batch}.parquet", found, batch) as path:
-        parquet.check_pages(path)
+    with _noted(found, f"excerpts/{batch}.parquet", batch), _local(store, "excerpts", batch) as path:
+        parquet.check_content(path)
         tables["excerpts"] = _read(path, schemas.EXCERPTS)
         digests = _promised(path)
     for name in digests:
-        with _examine(store, f"{name}/{batch}.parquet", found, batch) as path:
+        with _noted(found, f"{name}/{batch}.parquet", batch), _local(store, name, batch) as path:
             parquet.require_digest(digests[name], files.digest(path))
             tables[name] = _read(path, schemas.measured_schema(name, store.spec), _COLUMNS.get(name))
     if found:
         return found
     wrong = checks.row_problems(tables, batch, store.spec)
     for name in _COLUMNS:
-        with _examine(store, f"{name}/{batch}.parquet", found, batch) as path:
+        with _noted(found, f"{name}/{batch}.parquet", batch), _local(store, name, batch) as path:
             wrong += _array_problems(path, name, tables["excerpts"], store.spec)
     return found + [Damage(f"{w.partition(':')[0]}/{batch}.parquet", batch, w.partition(": ")[2]) for w in wrong]
 
@@ -196,27 +202,19 @@ def _array_problems(path: str, name: str, excerpts: pa.Table, spec: Spec) -> lis
 # ---------------------------------------------------------------- catalog
 
 
-def _check_catalog(store: Store, name: str) -> list[Damage]:
+def check_table(store: Store, file: str) -> list[Damage]:
+    """What is wrong with a table that is no batch's."""
     found: list[Damage] = []
-    with _examine(store, f"catalog/{name}.parquet", found) as path:
-        parquet.check_pages(path)
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+    name = posixpath.basename(file).removesuffix(".parquet")
+    with _noted(found, file), files.local_copy(store.fs, store.path(file)) as path:
+        parquet.check_content(path)
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
         if name in schemas.CATALOG:
-            parquet.require_schema(file.schema_arrow, schemas.CATALOG[name])
-        table = file.read()
+            parquet.require_schema(table.schema, schemas.CATALOG[name])
         keys = _KEYS.get(name, ["track_id"])
         repeated = len(table) - len(table.group_by(keys).aggregate([]))
         if repeated:
             raise ValueError(f"{', '.join(keys)}: {repeated} keys are there more than once")
-    return found
-
-
-def _check_touched(store: Store) -> list[Damage]:
-    found: list[Damage] = []
-    if store.fs.exists(store.path(TOUCHED)):
-        with _examine(store, TOUCHED, found) as path:
-            parquet.check_pages(path)
-            pq.read_table(path)
     return found
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import posixpath
 import re
@@ -266,10 +267,13 @@ class Store:
             found += [posixpath.join(here, n) for n in files.names(self.fs, here) if files.is_temporary(n)]
         return found
 
-    def snapshot(self) -> Snapshot:
-        """The batches with current rows and the superseded rows in them. Raises StoreDamaged."""
+    def snapshot(self, only: Sequence[str] | None = None) -> Snapshot:
+        """The batches with current rows and the superseded rows in them, as if there were `only` these batches.
+
+        Raises StoreDamaged.
+        """
         for attempt in range(_SNAPSHOT_TRIES):
-            batches = self.batches()
+            batches = self.batches() if only is None else tuple(only)
             try:
                 with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
                     looks = list(pool.map(self._look, batches))
@@ -280,16 +284,12 @@ class Store:
                     raise
         return supersede(batches, [tracks for tracks, _ in looks], [digest for _, digest in looks])
 
-    def track_ids(self, batch: str) -> np.ndarray:
-        """int64 (n,) of the tracks that a batch speaks of, measured or failed, each once."""
-        return self._look(batch)[0]
-
     def _look(self, batch: str) -> tuple[np.ndarray, bytes]:
-        """A batch's tracks, and the digests of its files."""
+        """A batch's tracks, measured or failed, each once; and the digests of its files."""
         tables = [self.read_batch(t, batch, ["track_id"]) for t in ("excerpts", "failures")]
         tracks = np.unique(np.concatenate([t["track_id"].to_numpy() for t in tables]))
         notes = tables[0].schema.metadata or {}
-        return tracks, notes.get(parquet.PAGES, b"") + notes.get(COMMIT, b"")
+        return tracks, notes.get(parquet.CONTENT, b"") + notes.get(COMMIT, b"")
 
     def read_current(
         self, table: str, columns: Sequence[str] | None = None, snapshot: Snapshot | None = None
@@ -317,6 +317,14 @@ class Store:
     def feature_sets(self) -> tuple[str, ...]:
         """Names of the imported feature sets (without the measured set `librosa`)."""
         return tuple(n.removeprefix("features_") for n in self.catalog_names() if n.startswith("features_"))
+
+    def catalog_digest(self) -> str:
+        """16 hexadecimal digits that change when the content of a catalog table does."""
+        found = hashlib.sha256()
+        for name in self.catalog_names():
+            notes = parquet.notes(self.fs, self.catalog_path(name))
+            found.update(name.encode() + notes.get(parquet.CONTENT, b""))
+        return found.hexdigest()[:16]
 
     def catalog_path(self, name: str) -> str:
         """Path of a catalog table."""

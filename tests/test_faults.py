@@ -188,7 +188,7 @@ def test_ctrl_c_says_what_is_kept_and_the_next_build_goes_on(
 
 
 def test_a_committed_batch_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Power cut: bytes are synced, then renamed, then the folder is synced."""
+    """Power cut: a new folder is synced, then bytes are, then they are renamed, then the folder is synced."""
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -199,7 +199,7 @@ def test_a_committed_batch_is_on_the_disk_before_its_name_is(tmp_path: Path, mon
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     files.write_bytes(fsspec.filesystem("file"), str(tmp_path / "folder" / "file"), b"data")
-    assert calls == ["sync file", "rename", "sync folder"]
+    assert calls == ["sync folder", "sync file", "rename", "sync folder"]
 
 
 # ---------------------------------------------------------------- decoders

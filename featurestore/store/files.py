@@ -178,7 +178,7 @@ def replacing(fs: Any, path: str) -> Iterator[str]:
     folder = os.path.dirname(path) if is_local(fs) else tempfile.gettempdir()
     temporary = temporary_path(os.path.join(folder, posixpath.basename(path)))
     try:
-        os.makedirs(folder or ".", exist_ok=True)
+        _make_folder(folder)
         yield temporary
         publish(fs, temporary, path)
     except Exception as error:
@@ -207,6 +207,14 @@ def publish(fs: Any, temporary: str, path: str) -> None:
     _sync(temporary)
     os.replace(temporary, path)
     _sync(os.path.dirname(path) or ".")
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it, so that each is there after a power cut too."""
+    if path and not os.path.isdir(path):
+        _make_folder(os.path.dirname(path))
+        os.makedirs(path, exist_ok=True)
+        _sync(os.path.dirname(path) or ".")
 
 
 def _sync(path: str) -> None:

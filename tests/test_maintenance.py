@@ -79,10 +79,14 @@ def test_an_intact_store_is_intact(store: Path) -> None:
 
 
 def test_a_flipped_bit_in_any_file_is_found(store: Path) -> None:
+    """In the footers of excerpts and catalog only what changes an answer is: see `test_store`."""
     rng = random.Random(0)
     for path in sorted(p for p in store.rglob("*") if p.is_file()):
-        size = path.stat().st_size
-        for at in {0, size - 1, *(rng.randrange(size) for _ in range(3))}:
+        data = path.read_bytes()
+        size = len(data)
+        if path.parent.name in ("excerpts", "catalog"):
+            size -= 8 + int.from_bytes(data[-8:-4], "little")
+        for at in {0, size - 1, len(data) - 1, *(rng.randrange(size) for _ in range(3))}:
             flip(path, at)
             found = {d.file for d in verify(str(store)).damages}
             flip(path, at)

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import common
 from benchmarks.import_features import write_table
-from benchmarks.stores import FILE_ROWS, genre_of, make_indexed_store, make_mel_store, make_store
+from benchmarks.stores import FILE_ROWS, genre_of, make_mel_store, make_store
 from featurestore.store.store import Store
 
 SIZES = (8000, 106_574)
@@ -67,7 +67,6 @@ def compare_with_pandas(folder: Path, tracks: int, repeats: int) -> Iterable[dic
     labels.write_text("track_id,genre\n" + "".join(f"{i},{g}\n" for i, g in zip(ids, genre_of(ids), strict=True)))
     stores = {
         "views over Parquet": make_store(folder / f"store-{tracks}", tracks),
-        "index": make_indexed_store(folder / f"store-{tracks}-indexed", tracks),
     }
     pandas: list[float] = []
     times: dict[str, list[dict[str, float]]] = {name: [] for name in stores}
@@ -216,17 +215,13 @@ def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
         " ORDER BY array_distance(o.vector, a.vector), o.track_id LIMIT 10"
     )
     question = "FROM similar_tracks(7, 10)"
-    indexed = make_indexed_store(folder / f"store-{tracks}-indexed", tracks)
-    with warehouse.connect(store) as connection, warehouse.connect(indexed) as with_index:
+    with warehouse.connect(store) as connection:
         started = time.perf_counter()
-        expected = connection.execute(question).fetchall()
+        connection.execute(question).fetchall()
         first = time.perf_counter()
-        assert with_index.execute(question).fetchall() == expected
-        first_with_index = time.perf_counter()
         s = common.interleaved(
             {
                 "macro": lambda: connection.execute(question).fetchall(),
-                "index": lambda: with_index.execute(question).fetchall(),
                 "columns": lambda: connection.execute(plain).fetchall(),
             },
             repeats,
@@ -235,8 +230,6 @@ def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
         "tracks": tracks,
         "first_ms": 1e3 * (first - started),
         "warm_ms": 1e3 * s["macro"],
-        "first_with_index_ms": 1e3 * (first_with_index - first),
-        "warm_with_index_ms": 1e3 * s["index"],
         "from_columns_ms": 1e3 * s["columns"],
         "speedup": s["columns"] / s["macro"],
     }
@@ -261,7 +254,7 @@ def files_cost(folder: Path, repeats: int) -> Iterable[dict[str, Any]]:
     small, large = SIZES
     sizes = ((small, 64), (small, 400), (small, FILE_ROWS), (small, small), (large, FILE_ROWS), (large, FAT_ROWS))
     for tracks, rows in sizes:
-        store = make_store(folder / f"store-{tracks}-files-of-{rows}", tracks, rows, copies=False)
+        store = make_store(folder / f"store-{tracks}-files-of-{rows}", tracks, rows)
         with warehouse.connect(store) as connection:
             ask = functools.partial(connection.execute, grouping_sql())
             s = common.interleaved({"query": lambda ask=ask: ask().fetchall()}, repeats)["query"]  # type: ignore[misc]

@@ -8,7 +8,6 @@ python -m warehouse run NAME --param k=v         one of them
 python -m warehouse catalog FILE.duckdb          a database of views for the DuckDB CLI, DBeaver, a notebook:
                                                  opened from its own folder, it moves together with the store;
                                                  with --absolute it opens from any folder, and the store must stay
-python -m warehouse index                        tables in the store that answer faster, until the store changes
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ from featurestore.terminal import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, ask, print the answer; returns the exit code."""
     args = _parser().parse_intermixed_args(argv)
+    from featurestore.store import places
     from featurestore.terminal import tables
 
     args.format = tables.format_for(args.output, args.format)
     if args.output:
-        tables.refuse_inside(args.store, args.output)
+        places.refuse_inside(args.output, "--output", args.store)
     if args.list:
         from warehouse.shell import named
 
@@ -41,16 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("--param belongs to a named query", "Write `python -m warehouse run NAME --param k=v`.")
     if word == "catalog":
         return _catalog(args, rest)
-    if word == "index" and not rest:
-        return _index(args)
     return _ask(args)
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m warehouse", description=__doc__)
-    parser.add_argument(
-        "words", nargs="*", metavar="SQL", help="one or more statements; or `run NAME`, `catalog FILE`, `index`"
-    )
+    parser.add_argument("words", nargs="*", metavar="SQL", help="one or more statements; or `run NAME`, `catalog FILE`")
     cli.add_store(parser)
     parser.add_argument(
         "--format", choices=cli.FORMATS, help="how the result is printed: as --output's suffix says, else table"
@@ -85,19 +81,6 @@ def _catalog(args: argparse.Namespace, rest: list[str]) -> int:
         )
     written = export.write_database(args.store, rest[0], absolute=args.absolute, force=args.force)
     words.note(f"wrote {written.path}: {written.views} views. {written.how}")
-    return EXIT_DONE
-
-
-def _index(args: argparse.Namespace) -> int:
-    from featurestore.terminal import words
-    from warehouse.database import index
-
-    made = index.make(args.store)
-    took = f"made in {made.seconds:.1f} s" if made.seconds else "there already"
-    words.note(
-        f"index of {made.tracks:,} tracks and {made.excerpts:,} excerpts {took} ({made.bytes / 1e6:.1f} MB);"
-        " connections use it until the store changes"
-    )
     return EXIT_DONE
 
 

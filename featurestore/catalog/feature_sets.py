@@ -20,7 +20,7 @@ from featurestore.catalog.feature_columns import FeatureTable
 from featurestore.datasets import Collection, tables
 from featurestore.datasets.paths import track_numbers
 from featurestore.errors import MissingInput, UsageError
-from featurestore.store import files
+from featurestore.store import files, parquet
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
 
@@ -134,7 +134,8 @@ def write(
     """
     path, footer = store.feature_set_path(name), {_SOURCE.decode(): json.dumps(_fingerprint(table.file.path))}
     rows, nulls = _Rows(table, resolve), 0
-    with files.parquet_stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
+    store.require_lock()
+    with parquet.stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
         for group in _regrouped(rows.matched(), row_group_rows):
             nulls += _nulls(group)
             writer.write_table(pa.table(group.columns, schema=table.schema))

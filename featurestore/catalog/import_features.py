@@ -27,7 +27,7 @@ from featurestore.datasets import Collection, paths
 from featurestore.datasets.collection import from_labels
 from featurestore.errors import MissingStore, UsageError
 from featurestore.spec import Spec
-from featurestore.store import files, lock
+from featurestore.store import files, lock, places
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
 
@@ -79,6 +79,7 @@ def import_table(
 
     Whatever is raised, no set is written.
     """
+    places.refuse_inside(path, "the table", store_url)
     table = feature_columns.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
     if label_column is None:
         store = _open(store_url)
@@ -91,19 +92,19 @@ def import_table(
         brought = _brought(name, table, finder)
         report = feature_sets.look(name, table, finder.resolve)
     else:
-        with lock.hold(*files.resolve(store_url), f"import of {name}"):
-            report, brought = _write_labelled(store_url, name, table, ignore_unknown)
+        with lock.hold(*files.resolve(store_url), f"import of {name}") as held:
+            report, brought = _write_labelled(store_url, name, table, ignore_unknown, held)
     return dataclasses.replace(report, tracks_added=len(brought.tracks))
 
 
 def _write_labelled(
-    store_url: str, name: str, table: FeatureTable, ignore_unknown: bool
+    store_url: str, name: str, table: FeatureTable, ignore_unknown: bool, held: lock.Lock
 ) -> tuple[ImportReport, Collection]:
     """Write the set, then the tracks that it brings: a table that is refused leaves none behind."""
     store = _open_or_none(store_url)
     finder = _TrackFinder(store, name)
     brought = _brought(name, table, finder)
-    store = store or Store.create(store_url, Spec())
+    store = (store or Store.create(store_url, Spec())).locked(held)
     report = feature_sets.write(store, name, table, finder.resolve, ignore_unknown=ignore_unknown)
     if len(brought.tracks):
         merge.update(store, brought)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import warehouse
 from featurestore import registry, schemas
 from featurestore.errors import MissingInput, UsageError
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.store.store import OWN_SET, Store, default_scheme
 from featurestore.terminal import progress
 from training.shards import sidecar
@@ -85,6 +85,7 @@ def export(
     (a place that cannot be written).
     """
     _require_choices(kind, image, compression)
+    places.refuse_inside(output, "--output", store.url)
     scheme = scheme or default_scheme(store)
     feature_set_ = feature_set if kind == "features" else None
     encoding = Encoding.of(kind, dtype, store.spec)

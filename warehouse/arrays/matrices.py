@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore import registry
-from featurestore.errors import MissingInput, StoreDamaged, UsageError
-from featurestore.store.store import OWN_SET, REPAIR, Store, default_scheme
+from featurestore.errors import REPAIR, MissingInput, StoreDamaged, UsageError
+from featurestore.store.store import OWN_SET, Store, default_scheme
 from warehouse.arrays.keys import artist_groups, open_contents, require_table, select_keys
 from warehouse.arrays.rows import key_arrays, open_parquet, positions, read_keys
 from warehouse.database.views import Contents, catalog_schema
@@ -140,7 +140,7 @@ def _whole_file(found: Contents, features: str) -> str | None:
     """Path of the one file that holds every row of a feature set; None where batches do."""
     if features != OWN_SET:
         return found.store.catalog_path(f"features_{features}")
-    return found.gathered and found.store.path(found.gathered)
+    return None
 
 
 def _files(found: Contents, keys: pa.Table) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import StoreDamaged
+from featurestore.errors import REPAIR, StoreDamaged
 from featurestore.store import files
-from featurestore.store.store import REPAIR, Store
+from featurestore.store.store import Store
 
 _EXCERPTS = 1 << 15  # more than an int16 excerpt number can be
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import StoreDamaged, UsageError
+from featurestore.errors import REPAIR, StoreDamaged, UsageError
 from featurestore.store import arrays
-from featurestore.store.store import REPAIR, Store
+from featurestore.store.store import Store
 from warehouse.arrays.keys import locate_keys, open_contents, require_table, select_keys
 from warehouse.arrays.rows import Keys, key_arrays, open_parquet, positions, read_keys
 from warehouse.database.views import Contents
@@ -74,7 +74,7 @@ def iter_mels(
 
     keys is a table (track_id, excerpt); only the row groups that hold them are read, and split, scheme and subset
     are not to be given with it. Unlabelled tracks are included. Memory is bounded by batch_size. stored=True leaves
-    mels that are stored as float16 in that dtype, read-only and uncopied; others become float32 either way.
+    mels as they are stored: float16, read-only and uncopied.
 
     Raises MissingInput (no such split, nothing measured, unknown keys), UsageError or StoreDamaged.
     """
@@ -82,9 +82,9 @@ def iter_mels(
     spec = found.store.spec
 
     def decode(row: Row) -> np.ndarray:
-        if stored and spec.mel_dtype == "float16":
+        if stored:
             return np.frombuffer(row["mel"], "<f2").reshape(spec.n_mels, -1)
-        return arrays.decode_mel(row["mel"], spec.mel_dtype, spec.n_mels)
+        return arrays.decode_mel(row["mel"], spec.n_mels)
 
     rows = _rows(found, "mel", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
     parts = _batches(found.store, "mel", rows, ("mel",), decode, batch_size)

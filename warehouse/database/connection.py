@@ -15,10 +15,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from featurestore.errors import FeatureStoreError, StoreDamaged
+from featurestore.errors import REPAIR, FeatureStoreError, StoreDamaged
 from featurestore.spec import Spec
 from featurestore.store import arrays
-from featurestore.store.store import REPAIR, Store
+from featurestore.store.store import Store
 from warehouse.database import comments, vectors
 from warehouse.database.readonly import PREFIX, SnapshotFiles
 from warehouse.database.views import (
@@ -28,7 +28,6 @@ from warehouse.database.views import (
     catalog_sql,
     contents,
     identifier,
-    literal,
     measured_sql,
 )
 
@@ -48,12 +47,10 @@ VIEWS = (
     "provenance",
     "spec",
 )
-INDEXED_VIEWS = tuple(name for name in VIEWS if name not in ("tracks", "features"))
 MACROS = ("genre_path", "feature_profile", "similar_tracks", "duplicates", "feature_drift")
 MEASURED_VIEWS = ("excerpts", "failures", "features", "mel", "wave")
 CATALOG_VIEWS = ("tracks", "genres", "splits", "datasets")
 
-_INDEX = "indexed"  # the name an index has in a connection
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -93,24 +90,12 @@ def _connect(store: Store | str | os.PathLike[str], *, read_only: bool, describe
     found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
     connection = session(found)
     try:
-        indexed = found.index is not None and _attach_index(connection, found.index)
-        create_views(connection, found, PREFIX, describe=describe, views=INDEXED_VIEWS if indexed else VIEWS)
+        create_views(connection, found, PREFIX, describe=describe)
         if read_only:
             connection.execute(_LOCK)
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
     return connection
-
-
-def _attach_index(connection: duckdb.DuckDBPyConnection, path: str) -> bool:
-    """Let `tracks`, `features` and the vectors be the tables of an index; False where this DuckDB cannot read it."""
-    try:
-        connection.execute(f"ATTACH {literal(PREFIX + path)} AS {_INDEX} (READ_ONLY)")
-    except duckdb.Error:
-        return False  # the views show the same
-    connection.execute(f"SET search_path = 'memory.main,{_INDEX}.main'")
-    connection.execute(f"CREATE OR REPLACE {vectors.MACRO} AS TABLE FROM {_INDEX}.{SCHEMA}.vectors")
-    return True
 
 
 def bytes_read(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -178,7 +163,7 @@ def session(found: Contents, tables: Collection[str] | None = None) -> duckdb.Du
     names = [name for table in MEASURED_VIEWS for name in found.files(table)]
     filesystem = SnapshotFiles(
         found.store,
-        [*names, *found.catalog_files, *([found.index] if found.index else [])],
+        [*names, *found.catalog_files],
         pinned=found.catalog_files,
         made={vectors.FILE: lambda: vectors.make(found, session(found, ["features"]))},
     )
@@ -242,7 +227,7 @@ def create_views(
     portable: `mel_db` in SQL alone (slower), for a database that is opened without us.
     """
     if portable:
-        connection.execute(read_sql("portable", f"mel_db_{found.store.spec.mel_dtype}"))
+        connection.execute(read_sql("portable", "mel_db"))
     else:
         register_mel_db(connection, found.store.spec)
     create_table(connection, "feature_columns", comments.feature_columns(found))
@@ -277,7 +262,7 @@ def register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
     """Register `mel_db(mel BLOB) -> FLOAT[]`: the dB values of a stored mel spectrogram, band-major, as one list."""
 
     def mel_db(column: pa.Array) -> pa.Array:
-        mels = [arrays.decode_mel(v.as_buffer(), spec.mel_dtype, spec.n_mels).ravel() for v in column]
+        mels = [arrays.decode_mel(v.as_buffer(), spec.n_mels).ravel() for v in column]
         offsets = np.cumsum([0, *(m.size for m in mels)], dtype=np.int32)
         values = np.concatenate([np.empty(0, np.float32), *mels])
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -10,9 +10,8 @@ import uuid
 import duckdb
 
 from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.store.store import Store
-from featurestore.terminal import tables
 from warehouse.database import vectors
 from warehouse.database.connection import create_stored, create_views, failure
 from warehouse.database.views import SCHEMA, Contents, contents, literal
@@ -49,9 +48,7 @@ def write_database(
     if os.path.exists(target) and not force:
         raise UsageError(f"{target} exists", "Give --force to replace it, or name another file.")
     found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
-    # such a file outlives snapshots, and batches stay longer than copies of them
-    found = dataclasses.replace(found, gathered=None, index=None)
-    tables.refuse_inside(found.store.url, target)
+    places.refuse_inside(target, "the database", found.store.url)
     folder = os.path.dirname(target)
     root = _root(found, None if absolute else folder)
     temporary = os.path.join(folder, f".{os.path.basename(target)}.{uuid.uuid4().hex[:8]}{files.TEMPORARY}")

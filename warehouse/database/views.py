@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore import schemas
-from featurestore.errors import StoreDamaged
-from featurestore.store import gathered
-from featurestore.store.store import REPAIR, Snapshot, Store
+from featurestore.errors import REPAIR, StoreDamaged
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
 
 SCHEMA = "stored"
 _WHOLE_SCAN = re.compile(r"SELECT \* FROM (read_parquet\([^()]*\))")
@@ -23,17 +23,11 @@ _WHOLE_SCAN = re.compile(r"SELECT \* FROM (read_parquet\([^()]*\))")
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a reader of a store finds at one moment: its snapshot, and the catalog tables present.
-
-    gathered: path, relative to the store, of the file that holds all features of the snapshot; index: of the DuckDB
-    file with its tracks, features and vectors; None where there is none.
-    """
+    """What a reader of a store finds at one moment: its snapshot, and the catalog tables present."""
 
     store: Store
     snapshot: Snapshot
     catalog: tuple[str, ...]
-    gathered: str | None = None
-    index: str | None = None
 
     @property
     def feature_sets(self) -> tuple[str, ...]:
@@ -47,8 +41,6 @@ class Contents:
 
     def files(self, table: str) -> list[str]:
         """Paths of the files that hold a measured table, relative to the store, oldest first."""
-        if table == "features" and self.gathered:
-            return [self.gathered]
         return [f"{table}/{batch}.parquet" for batch in self.snapshot.batches]
 
 
@@ -57,7 +49,7 @@ def contents(store: Store) -> Contents:
     # rewritten in place and never removed: the catalog is listed first so that it is not newer than the batches
     catalog = store.catalog_names()
     snapshot = store.snapshot()
-    return Contents(store, snapshot, catalog, gathered.find(store, snapshot), gathered.find_index(store, snapshot))
+    return Contents(store, snapshot, catalog)
 
 
 def catalog_sql(found: Contents, name: str, prefix: str) -> str:
@@ -88,8 +80,6 @@ def measured_sql(found: Contents, table: str, prefix: str, extra: str = "") -> s
         schema = schemas.measured_schema(table, found.store.spec)
         return empty_sql(schema, [f"NULL::VARCHAR AS {extra}"] if extra else [])
     star = f"*, {extra}" if extra else "*"
-    if table == "features" and found.gathered:
-        return f"SELECT {star} FROM {_scan([found.gathered], prefix)}"
     old = set(found.snapshot.superseded["batch"].unique().to_pylist())
     clean = [f for f, b in zip(found.files(table), found.snapshot.batches, strict=True) if b not in old]
     mixed = [f for f, b in zip(found.files(table), found.snapshot.batches, strict=True) if b in old]

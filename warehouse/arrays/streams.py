@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +18,8 @@ import pyarrow.parquet as pq
 from featurestore.errors import StoreDamaged, UsageError
 from featurestore.store import arrays
 from featurestore.store.store import REPAIR, Store
-from warehouse.arrays.keys import locate_keys, open_contents, require_table, select_keys
+from warehouse.arrays.keys import locate_keys, open_snapshot, require_table, select_keys
 from warehouse.arrays.rows import Keys, key_arrays, open_parquet, positions, read_keys
-from warehouse.database.views import Contents
 
 Row = dict[str, Any]
 
@@ -78,16 +78,16 @@ def iter_mels(
 
     Raises MissingInput (no such split, nothing measured, unknown keys), UsageError or StoreDamaged.
     """
-    found = open_contents(store)
-    spec = found.store.spec
+    with open_snapshot(store) as (opened, connection):
+        rows = _rows(opened, connection, "mel", split, scheme, subset, keys, batch_size)
+    spec = opened.spec
 
     def decode(row: Row) -> np.ndarray:
         if stored and spec.mel_dtype == "float16":
             return np.frombuffer(row["mel"], "<f2").reshape(spec.n_mels, -1)
         return arrays.decode_mel(row["mel"], spec.mel_dtype, spec.n_mels)
 
-    rows = _rows(found, "mel", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
-    parts = _batches(found.store, "mel", rows, ("mel",), decode, batch_size)
+    parts = _batches(opened, "mel", rows, ("mel",), decode, batch_size)
     return (MelBatch(*_labels(part), mels) for part, mels in parts)
 
 
@@ -101,20 +101,20 @@ def iter_waves(
     batch_size: int = 64,
 ) -> Iterator[WaveBatch]:
     """Stream the waveform windows; parameters, order and errors as `iter_mels`."""
-    found = open_contents(store)
+    with open_snapshot(store) as (opened, connection):
+        rows = _rows(opened, connection, "wave", split, scheme, subset, keys, batch_size)
 
     def decode(row: Row) -> np.ndarray:
         return arrays.decode_wave(row["wave"], row["scale"])
 
-    rows = _rows(found, "wave", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
-    parts = _batches(found.store, "wave", rows, ("wave", "scale"), decode, batch_size)
-    return (WaveBatch(*_labels(part), waves, found.store.spec.sample_rate) for part, waves in parts)
+    parts = _batches(opened, "wave", rows, ("wave", "scale"), decode, batch_size)
+    return (WaveBatch(*_labels(part), waves, opened.spec.sample_rate) for part, waves in parts)
 
 
 def _rows(
-    found: Contents,
+    store: Store,
+    connection: duckdb.DuckDBPyConnection,
     table: str,
-    *,
     split: str | None,
     scheme: str | None,
     subset: str | None,
@@ -124,12 +124,12 @@ def _rows(
     """The rows to read, in order: track_id, excerpt, batch, genre."""
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, found {batch_size}", "64 is the default.")
-    require_table(found, table)
+    require_table(store, table)
     if keys is None:
-        return select_keys(found, scheme=scheme, split=split, subset=subset, labelled=False)
+        return select_keys(store, connection, scheme=scheme, split=split, subset=subset, labelled=False)
     if (split, scheme, subset) != (None, None, None):
         raise UsageError("keys already say which rows to read", "Leave out split, scheme and subset.")
-    return locate_keys(found, keys)
+    return locate_keys(store, connection, keys)
 
 
 def _labels(part: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

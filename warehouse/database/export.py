@@ -13,9 +13,10 @@ from featurestore.errors import FeatureStoreError, UsageError
 from featurestore.store import files
 from featurestore.store.store import Store
 from featurestore.terminal import tables
-from warehouse.database import vectors
-from warehouse.database.connection import create_stored, create_views, failure
-from warehouse.database.views import SCHEMA, Contents, contents, literal
+from warehouse.database.connection import failure
+from warehouse.database.fill import fill
+from warehouse.database.views import Contents, contents
+from warehouse.sql import literal, read_sql
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,6 @@ def write_database(
     if os.path.exists(target) and not force:
         raise UsageError(f"{target} exists", "Give --force to replace it, or name another file.")
     found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
-    # such a file outlives snapshots, and batches stay longer than copies of them
-    found = dataclasses.replace(found, gathered=None, index=None)
     tables.refuse_inside(found.store.url, target)
     folder = os.path.dirname(target)
     root = _root(found, None if absolute else folder)
@@ -85,12 +84,8 @@ def _write(found: Contents, path: str, folder: str, root: str) -> int:
         connection.execute(f"SET TimeZone = 'UTC'; SET file_search_path = {literal(folder)}")
         if not files.is_local(found.store.fs):
             connection.register_filesystem(found.store.fs)
-        create_stored(connection, found, f"{root}/")
-        connection.execute(f"CREATE TABLE {SCHEMA}.vector_rows AS {vectors.select_sql(found)}")
-        connection.execute(vectors.macro_sql(found, f"{SCHEMA}.vector_rows"))
-        create_views(connection, found, f"{root}/", portable=True)
-        count = "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
-        return int(connection.execute(count).fetchall()[0][0])
+        connection.execute(read_sql(f"portable/mel_db_{found.store.spec.mel_dtype}"))
+        return len(fill(connection, found, f"{root}/", copied=["vectors"]))
 
 
 def _how(found: Contents, target: str, absolute: bool) -> str:

@@ -10,14 +10,14 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping
-from importlib import resources
 
 import pyarrow as pa
 
 from featurestore.errors import UsageError
 from featurestore.store.store import Store
+from warehouse.sql import head, read_sql, sql_names
 
-_PARAM = re.compile(r"^-- param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
+_PARAM = re.compile(r"^param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +41,14 @@ class NamedQuery:
 
 def named_queries() -> tuple[NamedQuery, ...]:
     """All named queries, by name."""
-    folder = resources.files("warehouse").joinpath("sql", "queries")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return tuple(_parse(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in files)
+    return tuple(_parse(name) for name in sql_names("queries"))
 
 
-def _parse(name: str, text: str) -> NamedQuery:
-    head = []
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        head.append(line)
-    parameters = tuple(
-        Parameter(m["name"], m["meaning"], m["default"]) for m in map(_PARAM.match, head) if m is not None
-    )
-    question = " ".join(line.removeprefix("--").strip() for line in head if not line.startswith("-- param "))
-    return NamedQuery(name, question, parameters, text)
+def _parse(name: str) -> NamedQuery:
+    found = [match for match in map(_PARAM.match, head(f"queries/{name}")) if match]
+    parameters = tuple(Parameter(m["name"], m["meaning"], m["default"]) for m in found)
+    question = " ".join(line for line in head(f"queries/{name}") if not line.startswith("param "))
+    return NamedQuery(name, question, parameters, read_sql(f"queries/{name}"))
 
 
 def listing() -> pa.Table:

@@ -95,8 +95,6 @@ def unlike(url: str, local: Path) -> list[str]:
 
 def test_everything_works_on_it(s3: Proxy, built: str, local: Path) -> None:
     import warehouse
-    from warehouse.database import index
-    from warehouse.database.connection import bytes_read
 
     assert unlike(built, local) == []
     puts = [path.partition(f"/{BUCKET}/built/")[2] for method, path in s3.log if method == "PUT"]
@@ -112,11 +110,6 @@ def test_everything_works_on_it(s3: Proxy, built: str, local: Path) -> None:
     assert unlike(built, local) == []
     assert gc(built, grace_s=0).batches == 2
     assert len(Store.open(built).batches()) == 1
-    made = index.make(built)
-    with warehouse.connect(built) as connection:
-        assert connection.execute("SELECT count(rms_mean_01) FROM features").fetchall() == [(made.excerpts,)]
-        assert made.path in bytes_read(connection)
-    assert verify(built).damages == ()
     assert unlike(built, local) == []
 
 

@@ -19,14 +19,17 @@ from featurestore.terminal import cli
 from tests import fuzzing
 from tests.factories import make_store
 from warehouse.__main__ import main
-from warehouse.database.connection import VIEWS, connect_for
+from warehouse.database.connection import connect
+from warehouse.database.views import VIEWS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(str(tmp_path_factory.mktemp("command") / "store"), tracks=24)
+    store = make_store(str(tmp_path_factory.mktemp("command") / "store"), tracks=24)
+    warehouse.connect(store).close()  # makes the database of the snapshot
+    return store
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +109,7 @@ def hostile(store: Store, folder: Path) -> list[str]:
 
 def runs(store: Store, sql: str) -> bool:
     """Whether every statement of `sql` is run on a fresh connection."""
-    with connect_for(store, sql) as connection:
+    with connect(store) as connection:
         try:
             for statement in sql.split("; "):
                 connection.execute(statement).fetchall()

@@ -92,7 +92,7 @@ def _catalog(args: argparse.Namespace, rest: list[str]) -> int:
             f"catalog takes one file, found {len(rest)}", "Write `python -m warehouse catalog FILE.duckdb`."
         )
     written = export.write_database(args.store, rest[0], absolute=args.absolute, force=args.force)
-    words.note(f"wrote {written.path}: {written.views} views. {written.how}")
+    words.note(f"wrote {written.path}: {written.views} tables and views. {written.how}")
     return EXIT_DONE
 
 

@@ -180,17 +180,21 @@ def _values(
     wanted = pa.table({"place": np.arange(len(keys)), "track_id": keys["track_id"], "excerpt": keys["excerpt"]})
     connection.register("wanted", wanted)
     names = ", ".join(f"f.{identifier(name)}" for name in columns)
-    filled = 0
+    missing = np.ones(len(keys), bool)
     try:
         rows = connection.sql(f"SELECT w.place, {names} FROM {table} AS f JOIN wanted AS w USING ({using})")
         for batch in rows.to_arrow_reader(_ROWS):
-            _copy(batch.columns[1:], batch["place"].to_numpy(), X)
-            filled += len(batch)
+            places = batch["place"].to_numpy()
+            _copy(batch.columns[1:], places, X)
+            missing[places] = False
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
-    if filled != len(keys):
+    if missing.any():
+        key = keys.slice(int(missing.argmax()), 1).to_pylist()[0]
         raise StoreDamaged(
-            f"{store.url}: expected {len(keys)} rows of {table}, as excerpts lists, found {filled}", REPAIR
+            f"{table}/{key['batch']}.parquet: no row of track {key['track_id']}, excerpt {key['excerpt']}, which excerpts"
+            " lists",
+            REPAIR,
         )
     return X
 

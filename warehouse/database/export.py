@@ -84,8 +84,9 @@ def _write(found: Contents, path: str, folder: str, root: str) -> int:
         connection.execute(f"SET TimeZone = 'UTC'; SET file_search_path = {literal(folder)}")
         if not files.is_local(found.store.fs):
             connection.register_filesystem(found.store.fs)
+        kinds = fill(connection, found, f"{root}/", copied=["vectors"])
         connection.execute(read_sql(f"portable/mel_db_{found.store.spec.mel_dtype}"))
-        return len(fill(connection, found, f"{root}/", copied=["vectors"]))
+        return len(kinds)
 
 
 def _how(found: Contents, target: str, absolute: bool) -> str:

@@ -66,7 +66,13 @@ def contents(store: Store) -> Contents:
 
 def stored_schemas(store: Store) -> dict[str, pa.Schema]:
     """Arrow schemas of the stored tables by name, imported sets left out."""
-    return {t: schemas.measured_schema(t, store.spec) for t in schemas.MEASURED} | schemas.CATALOG
+    found = {t: schemas.measured_schema(t, store.spec) for t in schemas.MEASURED} | schemas.CATALOG
+    return {name: pa.schema([f.with_type(_as_read(f.type)) for f in schema]) for name, schema in found.items()}
+
+
+def _as_read(kind: pa.DataType) -> pa.DataType:
+    # DuckDB reads times of milliseconds in Parquet as microseconds
+    return pa.timestamp("us") if kind == pa.timestamp("ms") else kind
 
 
 def source_sql(found: Contents, name: str, prefix: str) -> str:

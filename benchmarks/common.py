@@ -45,8 +45,8 @@ def report(format: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], **fac
         return
     for title, rows in tables.items():
         print(f"\n{title}")
-        print(tables.render(pa.Table.from_pylist([dict(r) for r in rows])))
+        print(render(pa.Table.from_pylist([dict(r) for r in rows])))
     if facts:
         print()
     for name, value in facts.items():
-        print(f"{name.replace('_', ' ')}: {tables.cell(value)}")
+        print(f"{name.replace('_', ' ')}: {cell(value)}")

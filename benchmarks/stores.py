@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore import registry, schemas
 from featurestore.spec import Spec
-from featurestore.store import arrays, gathered
+from featurestore.store import arrays
 from featurestore.store.store import Store
 
 GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
@@ -31,8 +31,8 @@ def values_of(tracks: int) -> dict[str, np.ndarray]:
     return {c.name: template[rows, i] for i, c in enumerate(columns)}
 
 
-def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: bool = True) -> Store:
-    """A store of the features of `tracks` tracks in files of `file_rows` rows; copies: gathered as by a build."""
+def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS) -> Store:
+    """A store of the features of `tracks` tracks in files of `file_rows` rows."""
     if (path / "ready").exists():
         return Store.open(str(path))
     store = Store.create(str(path), SPEC)
@@ -46,18 +46,14 @@ def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: b
         columns = key | {name: x[part] for name, x in values.items()}
         features = pa.table([pa.array(columns[n]) for n in schema.names], schema=schema)
         write_batch(store, f"000001-{number:05d}", ids[part], features=features)
-    if copies:
-        gathered.write(store, store.snapshot())
     (path / "ready").touch()
     return store
 
 
-def make_indexed_store(path: Path, tracks: int) -> Store:
-    """The same with an index."""
-    from warehouse.database import index
-
+def make_read_only_store(path: Path, tracks: int) -> Store:
+    """The same, in which no connection can keep a database: a file stands in the place of its folder."""
     store = make_store(path, tracks)
-    index.make(store)
+    Path(store.path("derived")).touch()
     return store
 
 

@@ -63,8 +63,8 @@ def examples(
     Examples
     --------
     >>> examples(store, scheme="artist", split="test").slice(0, 2).to_pylist()  # doctest: +NORMALIZE_WHITESPACE
-    [{'track_id': 13, 'excerpt': 0, 'genre': 'Ambient', 'split': 'test'},
-     {'track_id': 14, 'excerpt': 0, 'genre': 'Blues', 'split': 'test'}]
+    [{'track_id': 16, 'excerpt': 0, 'genre': 'Ambient', 'split': 'test'},
+     {'track_id': 17, 'excerpt': 0, 'genre': 'Blues', 'split': 'test'}]
     """
     if table not in MEASURED_TABLES:
         raise UsageError(f"no table {table!r} to export", f"Expected one of {', '.join(MEASURED_TABLES)}.")

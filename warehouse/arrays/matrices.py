@@ -105,7 +105,7 @@ def matrix(
     --------
     >>> m = matrix(store, split="training", scheme="artist", groups=["mfcc"])
     >>> m.X.shape, m.X.dtype, m.columns[0]
-    ((12, 140), dtype('float32'), 'mfcc_mean_01')
+    ((18, 140), dtype('float32'), 'mfcc_mean_01')
     """
     with open_snapshot(store) as (opened, connection):
         columns = select_columns(opened, features, groups)
@@ -192,8 +192,8 @@ def _values(
     if missing.any():
         key = keys.slice(int(missing.argmax()), 1).to_pylist()[0]
         raise StoreDamaged(
-            f"{table}/{key['batch']}.parquet: no row of track {key['track_id']}, excerpt {key['excerpt']}, which excerpts"
-            " lists",
+            f"{table}/{key['batch']}.parquet: no row of track {key['track_id']}, excerpt {key['excerpt']},"
+            " which excerpts lists",
             REPAIR,
         )
     return X

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from featurestore.errors import FeatureStoreError, StoreDamaged
+from featurestore.errors import FeatureStoreError, StoreDamaged, UsageError
 from featurestore.store.store import REPAIR, Store
 from warehouse.database import derived
 from warehouse.database.readonly import PREFIX, SnapshotFiles
@@ -36,7 +36,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
 }
 # a snapshot's files never change: each footer is read once
-_SETTINGS = "SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET parquet_metadata_cache = true"
+_SETTINGS = "SET TimeZone = 'UTC'; SET parquet_metadata_cache = true"
 # no spilling: DuckDB would let a statement write to its folder for temporary files. The file of an attached database
 # stays allowed for reading and writing when external access ends, so the local file system is switched off as well.
 _LOCK = f"""
@@ -77,8 +77,8 @@ def connect(
     ------
     MissingStore, SpecMismatch, StoreDamaged
         If there is no such store, it is of another version, or a file of it cannot be read.
-    FeatureStoreError
-        If `memory_limit` is not a size.
+    UsageError
+        If `memory_limit` is no size.
 
     Examples
     --------
@@ -93,6 +93,9 @@ def connect(
     _open[connection] = filesystem
     connection.register_filesystem(filesystem)
     connection.execute(_SETTINGS)
+    # in a notebook without ipywidgets the bar is off, and DuckDB refuses to hear of it
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
+        connection.execute("SET enable_progress_bar = false")
     try:
         derived.attach(connection, opened, filesystem)
     except duckdb.Error as error:
@@ -109,7 +112,7 @@ def _limit_memory(connection: duckdb.DuckDBPyConnection, size: str) -> None:
     try:
         connection.execute(f"SET memory_limit = {literal(size)}")
     except duckdb.Error as error:
-        raise FeatureStoreError(f"{size!r} is no amount of memory ({error})", "Write one such as 4GB.") from None
+        raise UsageError(f"{size!r} is no amount of memory ({error})", "Write one such as 4GB.") from None
 
 
 def bytes_read(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

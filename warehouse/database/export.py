@@ -21,7 +21,7 @@ from warehouse.sql import literal, read_sql
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A database file that was written: its path, how many views it has, how it is opened."""
+    """A database file that was written: its path, how many tables and views it has, how it is opened."""
 
     path: str
     views: int
@@ -35,16 +35,39 @@ def write_database(
     absolute: bool = False,
     force: bool = False,
 ) -> Written:
-    """Write a DuckDB database of the views and macros over `store` to the local file `path`, atomically.
+    """Write a DuckDB database over a store, for programs that know DuckDB and nothing of us. It is written atomically.
 
-    The views name the store's files relative to the folder of `path` (a remote store: by URL), so that the two can
-    move together; the file is opened from that folder. absolute: they name them by absolute paths instead, so that the
-    file is opened from anywhere (DBeaver, a notebook) while the store stays where it is. It shows the store as it is
-    now: write it again when the store has changed. `mel_db` is plain SQL in it, and the vectors of `similar_tracks`
-    are a table in it.
+    Small tables and the vectors of `similar_tracks` are in the file; features, mel and wave are views over the store's
+    files, and `mel_db` is plain SQL. It shows the store as it is now: write it again when the store has changed.
 
-    Raises UsageError where `path` exists and force is not given or lies inside the store, FeatureStoreError where it
-    cannot be written.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    path : str or path
+        A local file.
+    absolute : bool
+        The views name the store's files relative to the folder of `path` (a remote store: by URL), so that the two can
+        move together; the file is opened from that folder. True: they name them by absolute paths, so that the file is
+        opened from anywhere (DBeaver, a notebook) while the store stays where it is.
+    force : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    UsageError
+        If `path` exists and force is not given, or lies inside the store.
+    FeatureStoreError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> write_database(store, folder / "music.duckdb").views
+    15
     """
     target = os.path.abspath(os.fspath(path))
     if os.path.exists(target) and not force:

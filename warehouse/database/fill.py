@@ -61,7 +61,7 @@ def fill(
     kinds = {"spec": "TABLE", "feature_columns": "TABLE"}
     for name in VIEWS:
         kinds[name] = "TABLE" if name in SMALL or name in copied else "VIEW"
-        connection.execute(f"CREATE {kinds[name]} {name} AS {_view_sql(found, name, prefix)}")
+        connection.execute(f"CREATE {kinds[name]} {name} AS {view_sql(found, name, prefix)}")
     for name in (f"features_{name}" for name in found.feature_sets):
         kinds[name] = kinds["features"]
         connection.execute(f"CREATE {kinds[name]} {identifier(name)} AS {catalog_sql(found, name, prefix)}")
@@ -73,7 +73,8 @@ def fill(
     return kinds
 
 
-def _view_sql(found: Contents, name: str, prefix: str) -> str:
+def view_sql(found: Contents, name: str, prefix: str) -> str:
+    """The SELECT of one of VIEWS, over the store's files and the views before it."""
     sql = read_sql(f"views/{name}").replace("{source}", f"({source_sql(found, name, prefix)})")
     if name != "vectors":
         return sql

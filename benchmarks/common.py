@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from featurestore.terminal.tables import cell, render
+
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m benchmarks.NAME`, with `--format table|json`."""

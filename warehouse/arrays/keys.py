@@ -76,9 +76,9 @@ def examples(
 
 @contextlib.contextmanager
 def open_snapshot(store: Store | str | os.PathLike[str]) -> Iterator[tuple[Store, duckdb.DuckDBPyConnection]]:
-    """A store and a connection to it, closed in the end."""
+    """A store and a connection to it for our own SQL, closed in the end."""
     opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
-    with contextlib.closing(connect(opened)) as connection:
+    with contextlib.closing(connect(opened, read_only=False)) as connection:
         yield opened, connection
 
 

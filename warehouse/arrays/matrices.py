@@ -181,6 +181,8 @@ def _values(
     connection.register("wanted", wanted)
     names = ", ".join(f"f.{identifier(name)}" for name in columns)
     missing = np.ones(len(keys), bool)
+    # a thread holds a block of a quarter of a megabyte for each column; more would only keep what has been read
+    connection.execute(f"SET threads = 2; SET memory_limit = '{500 + 2 * len(columns)}MB'")
     try:
         rows = connection.sql(f"SELECT w.place, {names} FROM {table} AS f JOIN wanted AS w USING ({using})")
         for batch in rows.to_arrow_reader(_ROWS):

@@ -35,12 +35,12 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-# a snapshot's files never change: each footer is read once
-_SETTINGS = "SET TimeZone = 'UTC'; SET parquet_metadata_cache = true"
-# no spilling: DuckDB would let a statement write to its folder for temporary files. The file of an attached database
-# stays allowed for reading and writing when external access ends, so the local file system is switched off as well.
+# a snapshot's files never change: each footer is read once. No spilling: DuckDB would let a statement write to its
+# folder for temporary files.
+_SETTINGS = "SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; SET temp_directory = ''"
+# the file of an attached database stays allowed for reading and writing when external access ends, so the local file
+# system is switched off as well
 _LOCK = f"""
-SET temp_directory = '';
 SET python_enable_replacements = false;
 SET allowed_directories = ['{PREFIX}'];
 SET enable_external_access = false;

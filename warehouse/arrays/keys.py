@@ -19,8 +19,8 @@ from featurestore.store.store import OWN_SET, Store, default_scheme
 from warehouse.arrays.rows import key_arrays, positions
 from warehouse.database import derived
 from warehouse.database.connection import connect
+from warehouse.database.sql import identifier, read_sql
 from warehouse.database.views import SCHEMA
-from warehouse.sql import identifier, read_sql
 
 MEASURED_TABLES = ("features", "mel", "wave")
 

@@ -19,8 +19,8 @@ from featurestore.errors import MissingInput, StoreDamaged, UsageError
 from featurestore.store.store import OWN_SET, REPAIR, Store, default_scheme
 from warehouse.arrays.keys import open_snapshot, require_table, select_keys
 from warehouse.database.connection import failure
+from warehouse.database.sql import identifier
 from warehouse.database.views import catalog_schema
-from warehouse.sql import identifier
 
 _ROWS, _COLUMNS = 4096, 64  # transposed at a time: a block of a megabyte stays in the cache
 

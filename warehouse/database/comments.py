@@ -10,8 +10,8 @@ import pyarrow as pa
 from featurestore import registry, schemas
 from featurestore.spec import Spec
 from featurestore.store.store import OWN_SET
+from warehouse.database.sql import described_columns, identifier, literal, read_sql, summary
 from warehouse.database.views import MACROS, VIEWS, Contents, catalog_schema, stored_schemas
-from warehouse.sql import described_columns, identifier, literal, read_sql, summary
 
 
 def _f(name: str, kind: pa.DataType, text: str) -> pa.Field:

@@ -21,7 +21,7 @@ from featurestore.errors import FeatureStoreError, StoreDamaged, UsageError
 from featurestore.store.store import REPAIR, Store
 from warehouse.database import derived
 from warehouse.database.readonly import PREFIX, SnapshotFiles
-from warehouse.sql import literal
+from warehouse.database.sql import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -26,7 +26,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.store import files
 from featurestore.store.store import Store
 from warehouse.database.readonly import PREFIX, SnapshotFiles
-from warehouse.sql import literal, read_sql, sql_names
+from warehouse.database.sql import literal, read_sql, sql_names
 
 DERIVED = "derived"
 NAME = "snapshot"  # what the database is called in a connection

@@ -15,8 +15,8 @@ from featurestore.store.store import Store
 from featurestore.terminal import tables
 from warehouse.database.connection import failure
 from warehouse.database.fill import fill
+from warehouse.database.sql import literal, read_sql
 from warehouse.database.views import Contents, contents
-from warehouse.sql import literal, read_sql
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from featurestore import registry
 from featurestore.catalog.splits import artist_groups
 from featurestore.store.store import Store
 from warehouse.database import comments
+from warehouse.database.sql import identifier, read_sql
 from warehouse.database.views import (
     MACROS,
     SCHEMA,
@@ -22,7 +23,6 @@ from warehouse.database.views import (
     source_sql,
     stored_schemas,
 )
-from warehouse.sql import identifier, read_sql
 
 
 def fill(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from featurestore import schemas
 from featurestore.errors import StoreDamaged
 from featurestore.store.store import REPAIR, Snapshot, Store
-from warehouse.sql import literal
+from warehouse.database.sql import literal
 
 SCHEMA = "stored"
 # in the order in which they build on each other

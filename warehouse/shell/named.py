@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from featurestore.errors import UsageError
 from featurestore.store.store import Store
-from warehouse.sql import head, read_sql, sql_names
+from warehouse.database.sql import head, read_sql, sql_names
 
 _PARAM = re.compile(r"^param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
 

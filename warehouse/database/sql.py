@@ -1,4 +1,4 @@
-"""All SQL of the warehouse, as files: views, macros, named queries; each begins with a comment on what it answers.
+"""The files of `warehouse/sql`: views, macros, named queries; each begins with a comment on what it answers.
 
 A view is one SELECT. `{source}` in it stands for the stored table of its name, and a line `-- column NAME: text` in its
 comment describes a column that no schema describes. A macro is a CREATE MACRO statement.
@@ -11,18 +11,19 @@ import itertools
 import re
 from importlib import resources
 
+_FOLDER = resources.files("warehouse").joinpath("sql")
 _COLUMN = re.compile(r"^-- column (\w+): (.*)$", re.MULTILINE)
 
 
 @functools.cache
 def read_sql(name: str) -> str:
-    """The text of a file of this folder; `name` is such as `views/tracks`."""
-    return resources.files(__name__).joinpath(f"{name}.sql").read_text("utf-8")
+    """The text of a file; `name` is such as `views/tracks`."""
+    return _FOLDER.joinpath(f"{name}.sql").read_text("utf-8")
 
 
 def sql_names(folder: str) -> list[str]:
-    """Names of the files in a folder of this one, sorted, without their suffix."""
-    files = (path.name for path in resources.files(__name__).joinpath(folder).iterdir())
+    """Names of the files in a folder, sorted, without their suffix."""
+    files = (path.name for path in _FOLDER.joinpath(folder).iterdir())
     return sorted(name.removesuffix(".sql") for name in files if name.endswith(".sql"))
 
 

@@ -218,7 +218,7 @@ def in_child(name: str, path: Path, repeats: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-# ---------------------------------------------------------------- neighbours, and bytes read
+# ---------------------------------------------------------------- neighbours
 
 
 def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
@@ -253,18 +253,6 @@ def similar(folder: Path, tracks: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def mel_bytes_of_a_features_query(store: Store) -> int:
-    """Bytes of `mel` that the grouping query reads, after connecting."""
-    import warehouse
-    from warehouse.database.connection import bytes_read
-
-    with warehouse.connect(store) as connection:
-        before = bytes_read(connection)
-        connection.execute(grouping_sql()).fetchall()
-        after = bytes_read(connection)
-    return sum(n - before.get(name, 0) for name, n in after.items() if name.startswith("mel/"))
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its tables."""
     parser = common.parser("query", __doc__)
@@ -280,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(args.folder or os.path.join(tempfile.gettempdir(), "query-benchmark"))
     folder.mkdir(parents=True, exist_ok=True)
     mel_store = folder / f"mels-{args.mels}"
-    mels = make_mel_store(mel_store, args.mels)
+    make_mel_store(mel_store, args.mels)
     tables = {
         "mean and deviation of 20 features by genre": [
             row for n in args.tracks for row in compare_with_pandas(folder, n, args.repeats)
@@ -291,8 +279,7 @@ def main(argv: list[str] | None = None) -> int:
         "mel_db in SQL": [in_child("mel_sql", mel_store, min(3, args.repeats))],
         "similar_tracks": [similar(folder, n, args.repeats) for n in args.tracks],
     }
-    facts = {"bytes_of_mel_read_by_a_query_of_features": mel_bytes_of_a_features_query(mels)}
-    common.report(args.format, tables, **facts)
+    common.report(args.format, tables)
     return 0
 
 

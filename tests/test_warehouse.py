@@ -18,7 +18,6 @@ from featurestore.errors import FeatureStoreError, StoreDamaged
 from featurestore.store import arrays
 from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, batch_tables, make_store, write_features
-from warehouse.database.connection import bytes_read
 from warehouse.database.readonly import SnapshotFiles
 from warehouse.database.views import MACROS, VIEWS
 
@@ -293,17 +292,6 @@ def test_a_connection_goes_on_seeing_what_it_saw_first(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM tracks").fetchall() == [(6,)]
     assert rows(store, "SELECT count(*) FROM features") == [(7,)]
     assert rows(store, "SELECT count(*) FROM tracks") == [(0,)]
-
-
-def test_features_are_read_without_touching_mel(tmp_path: Path) -> None:
-    store = make_store(str(tmp_path), tracks=6, batch_tracks=3)
-    with warehouse.connect(store) as connection:
-        before = bytes_read(connection)
-        sql = "SELECT genre, avg(mfcc_mean_01) FROM features JOIN tracks USING (track_id) GROUP BY ALL"
-        assert len(connection.execute(sql).fetchall()) == 3
-        after = bytes_read(connection)
-    moved = {name.split("/")[0] for name in after if after[name] != before.get(name, 0)}
-    assert not moved, "all of it is in the database of the snapshot"
 
 
 def test_a_lost_file_is_named_with_the_command_that_mends_it(tmp_path: Path) -> None:

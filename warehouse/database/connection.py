@@ -48,7 +48,7 @@ SET disabled_filesystems = 'LocalFileSystem';
 SET lock_configuration = true;
 """
 
-_open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, SnapshotFiles] = weakref.WeakKeyDictionary()
+_open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
 
 def connect(
@@ -90,7 +90,7 @@ def connect(
     connection = duckdb.connect(":memory:", config=_CONFIG)
     filesystem = SnapshotFiles(opened)
     # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
-    _open[connection] = filesystem
+    _open.add(connection)
     connection.register_filesystem(filesystem)
     connection.execute(_SETTINGS)
     # in a notebook without ipywidgets the bar is off, and DuckDB refuses to hear of it
@@ -113,11 +113,6 @@ def _limit_memory(connection: duckdb.DuckDBPyConnection, size: str) -> None:
         connection.execute(f"SET memory_limit = {literal(size)}")
     except duckdb.Error as error:
         raise UsageError(f"{size!r} is no amount of memory ({error})", "Write one such as 4GB.") from None
-
-
-def bytes_read(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Bytes that DuckDB has read of each Parquet file through a connection of `connect`, by path below the store."""
-    return dict(_open[connection].bytes_read)
 
 
 @atexit.register

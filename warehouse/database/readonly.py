@@ -35,11 +35,6 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         Where the files are.
     names : iterable of str
         Paths relative to the store that may be opened; any other does not exist here.
-
-    Attributes
-    ----------
-    bytes_read : dict
-        Bytes that DuckDB has read so far, by name.
     """
 
     protocol = PROTOCOL
@@ -50,9 +45,7 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         self._store = store
         self._names = set(names)
         self._local = files.is_local(store.fs)
-        self._lock = threading.Lock()
         self._held: dict[str, int] = {}  # file descriptors kept open until this object goes
-        self.bytes_read: dict[str, int] = {}
         weakref.finalize(self, _close, self._held)
 
     def show(self, names: Iterable[str], *, pinned: bool = False) -> None:
@@ -87,13 +80,13 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         name = self._known(path)
         size = self._size(name)
         if name in self._held:
-            return _Handle(self._counted(name, _pread(self._held[name])), size)
+            return _Handle(_pread(self._held[name]), size)
         where = self._store.path(name)
         if self._local:
             fd = self._present(name, lambda: os.open(where, os.O_RDONLY))
-            return _Handle(self._counted(name, _pread(fd)), size, fd)
+            return _Handle(_pread(fd), size, fd)
         fs = self._store.fs
-        return _Handle(self._counted(name, lambda start, n: fs.cat_file(where, start=start, end=start + n)), size)
+        return _Handle(lambda start, n: fs.cat_file(where, start=start, end=start + n), size)
 
     def _known(self, path: str) -> str:
         name = self._strip_protocol(path)
@@ -115,15 +108,6 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
                 f"{name}: this file of the store is gone; it was compacted and cleaned up since this connection was"
                 " opened (connect again), or lost (run `python -m featurestore verify`)"
             ) from None
-
-    def _counted(self, name: str, read_at: ReadAt) -> ReadAt:
-        def read(start: int, n: int) -> bytes:
-            data = read_at(start, n)
-            with self._lock:
-                self.bytes_read[name] = self.bytes_read.get(name, 0) + len(data)
-            return data
-
-        return read
 
 
 def _pread(fd: int) -> ReadAt:

@@ -1,29 +1,73 @@
-"""The options that the studies share, on top of featurestore.cli, and what they mean to joblib."""
+"""What the commands of the studies share: their options, and how options become a study that is written and printed."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
+from analysis.results import output
+from featurestore.errors import UsageError
+from featurestore.store.store import Store
 from featurestore.terminal import cli
 
 
-def add_study(parser: argparse.ArgumentParser, *, features: bool = True) -> None:
-    """--store, --features, --groups, --scheme, --subset, --output, --jobs, --backend, --seed, --format."""
-    cli.add_store(parser)
+def parser(study: str, description: str | None, *, features: bool = True) -> cli.Parser:
+    """A parser with --store, --features, --groups, --scheme, --subset, --output, --jobs, --backend, --seed, --format.
+
+    Parameters
+    ----------
+    study : str
+        Name of the command.
+    description : str
+        What its help says.
+    features : bool
+        Whether it takes one feature set.
+
+    Returns
+    -------
+    Parser
+    """
+    out = cli.Parser(prog=f"python -m analysis.{study}", description=description)
+    cli.add_store(out)
     if features:
-        cli.add_features(parser)
-        parser.add_argument(
-            "--groups", metavar="A,B", type=names, default=None, help="only these feature groups or features"
-        )
-    cli.add_scheme(parser)
-    cli.add_subset(parser)
-    cli.add_output(parser, "reports")
-    cli.add_jobs(parser)
-    parser.add_argument("--backend", metavar="NAME", default="loky", help="joblib backend: loky, threading, dask, ...")
-    cli.add_seed(parser)
-    cli.add_format(parser)
+        cli.add_features(out)
+        out.add_argument("--groups", metavar="A,B", type=names, help="only these feature groups or features")
+    cli.add_scheme(out)
+    cli.add_subset(out)
+    cli.add_output(out, "reports")
+    cli.add_jobs(out)
+    out.add_argument("--backend", metavar="NAME", default="loky", help="joblib backend: loky, threading, dask, ...")
+    cli.add_seed(out)
+    cli.add_format(out)
+    return out
+
+
+def run(study: Callable[..., output.Study], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse, study, write and print.
+
+    Parameters
+    ----------
+    study : callable
+        Takes a store, and keyword arguments named as the parser's options.
+    parser : argparse.ArgumentParser
+        What `parser` made, with the study's own options. Their values are the `settings` of study.json.
+    argv : sequence of str or None
+        The command line; None: that of the process.
+
+    Returns
+    -------
+    int
+        Exit code 0.
+    """
+    given = vars(parser.parse_args(argv))
+    store, folder, format, jobs, backend = (given.pop(k) for k in ("store", "output", "format", "jobs", "backend"))
+    with workers(jobs, backend):
+        done = study(Store.open(store), **given)
+    settings = {**given, "jobs": jobs, "backend": backend}
+    output.report(dataclasses.replace(done, facts={**done.facts, "settings": settings}), folder, format)
+    return 0
 
 
 def names(text: str) -> list[str]:
@@ -48,17 +92,28 @@ def share(text: str) -> float:
 
 
 @contextlib.contextmanager
-def joblib_backend(name: str) -> Iterator[None]:
-    """Run joblib's work inside on this backend. Raises UsageError for one that is not registered."""
+def workers(jobs: int, backend: str) -> Iterator[None]:
+    """Let joblib work inside with so many processes of a backend.
+
+    Parameters
+    ----------
+    jobs : int
+        How many work at once.
+    backend : str
+        A backend that joblib knows.
+
+    Raises
+    ------
+    UsageError
+        If it knows none of that name.
+    """
     import joblib
 
-    from featurestore.errors import UsageError
-
     try:
-        config = joblib.parallel_config(backend=name)
+        config = joblib.parallel_config(backend=backend, n_jobs=jobs)
     except (ValueError, ImportError) as error:
         raise UsageError(
-            f"--backend {name}: {error}", "loky works everywhere; dask needs the extra [cluster]."
+            f"--backend {backend}: {error}", "loky works everywhere; dask needs the extra [cluster]."
         ) from None
     with config:
         yield

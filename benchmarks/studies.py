@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import joblib
 import numpy as np
 
 from analysis import compare, learning_curve, pca_study
-from analysis.data import samples as tables
+from analysis.data.plan import study_fold
+from analysis.data.samples import Sample, load, subsample
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
 from analysis.results.output import Study
@@ -46,24 +48,22 @@ def make(folder: str, tracks: int) -> Store:
     )
 
 
-def run_study(name: str, store: Store, jobs: int, folder: str) -> Study:
+def run_study(name: str, store: Store, folder: str) -> Study:
     """One study with its default settings."""
     if name == "compare":
-        return compare.compare(store, jobs=jobs, models_dir=f"{folder}/model")
+        return compare.compare(store, models_dir=f"{folder}/model")
     if name == "pca_study":
-        return pca_study.pca_study(store, jobs=jobs, frame_kind="none")
-    return learning_curve.learning_curve(store, jobs=jobs)
+        return pca_study.pca_study(store, frames="none")
+    return learning_curve.learning_curve(store)
 
 
-def study_rows(
-    store: Store, names: Iterable[str], jobs: int, folder: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def study_rows(store: Store, names: Iterable[str], folder: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(seconds in all and by stage, and memory, of each study; seconds of work of each model of compare)."""
     rows: list[dict[str, Any]] = []
     by_model: list[dict[str, Any]] = []
     for name in names:
         started = time.perf_counter()
-        study = run_study(name, store, jobs, folder)
+        study = run_study(name, store, folder)
         total = time.perf_counter() - started
         by_model += [{"model": m, **seconds} for m, seconds in study.facts.get("model_seconds", {}).items()]
         stages = sorted(study.clock.seconds.items(), key=lambda p: -p[1])[:4]
@@ -81,9 +81,9 @@ def study_rows(
 
 def shortcut_rows(store: Store, repeats: int, rows_used: int) -> list[dict[str, Any]]:
     """Searching with shared work against one plain Pipeline fit per setting, on the same rows."""
-    data = tables.load(store)
-    learn, score, _ = tables.study_fold(data)
-    learn = learn.take(tables.subsample(learn, rows_used, np.random.default_rng(0)))
+    data = load(store)
+    learn, score, _ = study_fold(data)
+    learn = learn.take(subsample(learn, rows_used, np.random.default_rng(0)))
     bundles = {
         "svm_rbf, 4 values of C": [
             Candidate("svm_rbf", None, {"kernel": "rbf", "gamma": 1.0, "C": c}) for c in (0.5, 1.0, 2.0, 4.0)
@@ -110,7 +110,7 @@ def shortcut_rows(store: Store, repeats: int, rows_used: int) -> list[dict[str, 
     return out
 
 
-def _shared(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample, n_classes: int) -> None:
+def _shared(bundle: list[Candidate], learn: Sample, score: Sample, n_classes: int) -> None:
     from sklearn.pipeline import Pipeline
 
     before = Pipeline(grid.prefix(None)).fit(learn.X)
@@ -119,9 +119,9 @@ def _shared(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample,
         pass
 
 
-def _plain(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample, n_classes: int) -> None:
+def _plain(bundle: list[Candidate], learn: Sample, score: Sample, n_classes: int) -> None:
     for candidate in bundle:
-        search.fit_and_score(candidate, learn, score, n_classes)
+        search.fit_and_answer(candidate, learn, [score], n_classes, 0)
 
 
 def main() -> None:
@@ -136,7 +136,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="studies-") as folder:
         store = make(f"{folder}/store", args.tracks)
         shortcuts = shortcut_rows(store, args.repeats, min(args.shortcut_rows, args.tracks // 2))
-        studies, by_model = study_rows(store, [s for s in args.studies.split(",") if s], args.jobs, folder)
+        with joblib.parallel_config(n_jobs=args.jobs):
+            studies, by_model = study_rows(store, [s for s in args.studies.split(",") if s], folder)
     found = {"studies": studies, "shortcuts": shortcuts, **({"models of compare": by_model} if by_model else {})}
     common.report(args.format, found, tracks=args.tracks, columns=518, jobs=args.jobs)
 

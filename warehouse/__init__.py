@@ -10,8 +10,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import featurestore  # first of all, for Ctrl-C while the rest is loading
-
 if TYPE_CHECKING:
     from warehouse.arrays.keys import examples
     from warehouse.arrays.matrices import Matrix, matrix

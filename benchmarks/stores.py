@@ -50,6 +50,13 @@ def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS) -> Store:
     return store
 
 
+def make_read_only_store(path: Path, tracks: int) -> Store:
+    """The same, in which no connection can keep a database: a file stands in the place of its folder."""
+    store = make_store(path, tracks)
+    Path(store.path("derived")).touch()
+    return store
+
+
 def write_labels(store: Store, ids: np.ndarray) -> None:
     """The catalog: genres, an artist for every eight tracks, an artist-grouped split."""
     table = pa.table({"track_id": ids, "dataset": ["fma"] * len(ids), "genre": genre_of(ids), "artist_id": ids // 8})

@@ -17,7 +17,7 @@ from featurestore.spec import Spec
 from featurestore.store import arrays
 from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store, write_features
-from warehouse.database.connection import VIEWS
+from warehouse.database.views import VIEWS
 
 ROOT = Path(warehouse.__file__).parent
 COLUMNS = registry.column_names(SMALL_SPEC.groups)

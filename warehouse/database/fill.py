@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from featurestore import registry
-from featurestore.catalog.splits import artist_groups
+from featurestore.datasets.artists import artist_groups
 from featurestore.store.store import Store
 from warehouse.database import comments
 from warehouse.database.sql import identifier, read_sql
@@ -91,10 +91,6 @@ def create_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Tabl
 
 
 def _artist_groups(store: Store) -> pa.Table:
-    """(track_id, artist_group): the smallest track_id of the same artist; only tracks whose artist is known."""
-    groups = artist_groups(store.read_catalog("tracks", ["track_id", "artist_id", "artist"]))
-    first: dict[object, int] = {}
-    for track, group in groups.items():
-        first[group] = min(track, first.get(group, track))
-    columns = [list(groups), [first[group] for group in groups.values()]]
-    return pa.table([pa.array(c, pa.int64()) for c in columns], names=["track_id", "artist_group"])
+    """(track_id, artist_group) of every track of the catalog."""
+    tracks = store.read_catalog("tracks", ["track_id", "artist_id", "artist"])
+    return pa.table({"track_id": tracks["track_id"], "artist_group": artist_groups(tracks)})

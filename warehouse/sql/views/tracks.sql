@@ -1,5 +1,5 @@
 -- The catalog joined with what was measured: one row per track, measured or not.
--- column artist_group: the artist, by the rule that splits are drawn by: smallest track_id of all tracks of that artist
+-- column artist_group: the artist, by the rule of splits: its smallest track_id; -1 - track_id where it is unknown
 -- column excerpts: excerpts measured; 0 where the audio was not measured
 -- column duration_s: measured length of all excerpts together; NULL where not measured [s]
 -- column native_rate: sample rate of the file [Hz]
@@ -13,7 +13,7 @@ WITH measured AS (
     FROM excerpts GROUP BY track_id
 ),
 failed AS (SELECT track_id, any_value(kind) AS failure FROM failures GROUP BY track_id)
-SELECT t.*, coalesce(g.artist_group, t.track_id) AS artist_group, coalesce(m.excerpts, 0) AS excerpts, m.duration_s,
+SELECT t.*, g.artist_group, coalesce(m.excerpts, 0) AS excerpts, m.duration_s,
     m.native_rate, m.channels, m.peak, m.rms, f.failure
 FROM {source} AS t
 LEFT JOIN stored.artist_groups AS g USING (track_id)

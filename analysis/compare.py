@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis import options
-from analysis.data import samples as tables
-from analysis.data.samples import Data, Plan
-from analysis.models import grid, keep, search
+from analysis.data.plan import Plan, make_plan
+from analysis.data.samples import Data, load
+from analysis.evaluation import Card, Evaluation
+from analysis.figures import plots
+from analysis.models import grid, persist, search
 from analysis.models.search import Final, Trial
 from analysis.results import output
 from analysis.studies import comparison, leakage
@@ -26,6 +29,18 @@ from featurestore.store.store import OWN_SET, Store
 from featurestore.terminal import cli
 
 ALL = tuple(grid.MODELS)
+HEADINGS = {
+    "model": "model",
+    "setting": "setting",
+    "accuracy": "accuracy [95 %]",
+    "macro_f1": "macro-F1",
+    "train_accuracy": "train",
+    "n": "n",
+    "choice_score": "choice",
+    "p_next": "p vs next",
+    "fit_s": "fit s",
+    "predict_s": "predict s",
+}
 
 
 def compare(
@@ -35,66 +50,86 @@ def compare(
     scheme: str | None = None,
     subset: str | None = None,
     groups: Sequence[str] | None = None,
-    names: Sequence[str] = ALL,
+    models: Sequence[str] = ALL,
+    grids: Mapping[str, grid.Model] = grid.MODELS,
     save: str = "best",
     models_dir: str = "models/compare",
     precision: float = 0.7,
     seed: int = 0,
     jobs: int = 1,
 ) -> output.Study:
-    """Search, fit and report each of `names` on a feature set, as the module says.
+    """Search, fit and report each model on a feature set, as the module says.
 
-    save       "best" keeps the best model by *choice* score that is safe to load, a name keeps that one, "none" none
-    precision  the kept model answers "unknown" below the confidence from which on it was right this often
-    Raises MissingInput where there is nothing to compare, UsageError for an unknown model.
+    Parameters
+    ----------
+    store : Store
+    features, scheme, subset, groups
+        As for `analysis.data.samples.load`.
+    models : sequence of str
+        Names of the models.
+    grids : mapping of Model
+        What each name stands for.
+    save : str
+        best: the best model by *choice* score that is safe to load is kept; a name: that one; none: none.
+    models_dir : str
+        Folder of the kept model.
+    precision : float
+        The kept model answers "unknown" below the confidence from which on it was right this often, 0 to 1.
+    seed, jobs : int
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    MissingInput
+        If there is nothing to compare.
+    UsageError
+        If a model is unknown, or may not be kept.
     """
-    _check(names, save)
+    _check(models, save)
     clock = output.Clock()
     with clock.stage("read"):
-        data = tables.load(store, features=features, scheme=scheme, subset=subset, groups=groups)
-        made = tables.plan(data, seed=seed)
-    n_classes = len(data.classes)
+        data = load(store, features=features, scheme=scheme, subset=subset, groups=groups)
+        plan = make_plan(data, seed=seed)
+    n_classes, chosen = len(data.classes), [grids[name] for name in models]
     with clock.stage("search"):
-        trials = search.search(names, made, n_classes, seed=seed, jobs=jobs)
+        trials = search.search(chosen, plan, n_classes, seed=seed, jobs=jobs)
     with clock.stage("final fits"):
-        finals = search.finals(names, trials, made, n_classes, seed=seed, jobs=jobs)
+        finals = search.finals(chosen, trials, plan, n_classes, seed=seed, jobs=jobs)
+    finals.sort(key=lambda f: -f.report.accuracy)
     top = comparison.chosen(finals)
     with clock.stage("leakage gap"):
-        gap, sentence = _leakage(top, data, made, seed, jobs)
+        gap, sentence = _leakage(top, data, plan, seed, jobs)
     with clock.stage("intervals"):
-        finals.sort(key=lambda f: -f.report.accuracy)
-        rows = comparison.result_rows(finals, n_classes, seed)
+        read = comparison.readings(finals, data, plan, seed)
+        rows = comparison.result_rows(finals, read)
     with clock.stage("kept model"):
-        card, kept = _keep(store, data, made, finals, save, models_dir, precision, seed, jobs)
-    with clock.stage("figures"):
-        figures = comparison.figures(finals, rows, trials, data, made)
-    notes = [*data.notes, *made.notes, *_trial_notes(trials)]
-    facts = output.facts(
-        store,
-        data,
-        seed=seed,
-        subset=subset,
-        jobs=jobs,
-        chosen_on=made.chosen_on,
-        reported=made.reported,
-        notes=notes,
-        leakage=gap,
-        kept=card,
-        model_seconds={f.candidate.model: comparison.seconds(f, trials) for f in finals},
-    )
+        card, kept = _keep(store, data, plan, finals, save, models_dir, precision=precision, seed=seed, jobs=jobs)
+    headline = comparison.headline(read[finals.index(top)], top.candidate.model, data, plan)
+    timed = [{**r, "fit_s": f.fit_s, "predict_s": f.predict_s} for r, f in zip(rows, finals, strict=True)]
     return output.Study(
-        "compare",
-        output.table(rows),
-        [*(f"note: {n}" for n in notes), comparison.headline(top, rows, data, made), sentence, *kept],
-        facts,
-        clock,
-        tables={
-            "per_genre": output.table(comparison.per_genre(finals, data)),
-            "confusion": output.table(comparison.confusions(finals, data)),
-            "search": comparison.search_table(trials),
-        },
-        figures=figures,
-        timed=comparison.timed(rows, finals),
+        name="compare",
+        rows=rows,
+        shown=output.for_people(timed, HEADINGS),
+        notes=[*data.notes, *plan.notes, *comparison.trial_notes(trials)],
+        sentences=[headline, sentence, *kept],
+        facts=output.facts(
+            store,
+            data,
+            seed=seed,
+            subset=subset,
+            jobs=jobs,
+            chosen_on=plan.chosen_on,
+            reported=plan.reported,
+            leakage=gap,
+            kept=card.as_dict() if card else None,
+            model_seconds={f.candidate.model: comparison.seconds(f, trials) for f in finals},
+        ),
+        clock=clock,
+        tables=comparison.tables(finals, read, trials, data.classes),
+        figures=_figures(finals, read, top, trials, data, plan),
     )
 
 
@@ -104,24 +139,15 @@ def _check(names: Sequence[str], save: str) -> None:
         raise UsageError(f"no model {', '.join(map(repr, unknown)) or 'named'}", f"Choose from {', '.join(ALL)}.")
     if save not in ("best", "none", *names):
         raise UsageError(f"--save {save}: not among the models compared", f"Choose best, none, {', '.join(names)}.")
-    if save in keep.UNSAFE:
-        raise UsageError(f"--save {save}: {keep.UNSAFE[save]}", "Choose best, or another model.")
+    if save in persist.UNSAFE:
+        raise UsageError(f"--save {save}: {persist.UNSAFE[save]}", "Choose best, or another model.")
 
 
-def _trial_notes(trials: Sequence[Trial]) -> list[str]:
-    stopped: dict[str, int] = {}
-    for t in trials:
-        stopped[t.candidate.model] = stopped.get(t.candidate.model, 0) + (not t.converged)
-    parts = [f"{n} of {m}" for m, n in stopped.items() if n]
-    return [f"settings whose fit stopped at its iteration limit: {', '.join(parts)}"] if parts else []
-
-
-def _leakage(top: Final, data: Data, made: Plan, seed: int, jobs: int) -> tuple[dict[str, Any] | None, str]:
+def _leakage(top: Final, data: Data, plan: Plan, seed: int, jobs: int) -> tuple[dict[str, Any] | None, str]:
     if data.scheme == "random":
         return None, "leakage gap: this is the random split; give --scheme artist or official to see the gap"
-    found = leakage.leakage_gap(top.candidate, made, top.report, len(data.classes), seed=seed, jobs=jobs)
+    found = leakage.leakage_gap(top.candidate, plan, top.report, len(data.classes), seed=seed, jobs=jobs)
     sentence = found.sentence(data.scheme)
-    # the warehouse gives a track of unknown artist a negative group of its own
     unknown = np.mean(np.concatenate([s.groups for s in data.splits.values()]) < 0)
     if data.scheme == "artist" and unknown > 0.5:
         sentence += f" (artists are unknown for {unknown:.0%} of the rows: the artist split is nearly a random one)"
@@ -129,56 +155,54 @@ def _leakage(top: Final, data: Data, made: Plan, seed: int, jobs: int) -> tuple[
 
 
 def _keep(
-    store: Store,
-    data: Data,
-    made: Plan,
-    finals: Sequence[Final],
-    save: str,
-    folder: str,
-    precision: float,
-    seed: int,
-    jobs: int,
-) -> tuple[dict[str, Any] | None, list[str]]:
+    store: Store, data: Data, plan: Plan, finals: Sequence[Final], save: str, folder: str, **kwargs: Any
+) -> tuple[Card | None, list[str]]:
     """Calibrate and write the model to keep: its card and the sentences about it."""
-    safe = [f for f in finals if f.candidate.model not in keep.UNSAFE]
+    safe = [f for f in finals if f.candidate.model not in persist.UNSAFE]
     if save == "none" or not safe:
         return None, []
-    top = comparison.chosen(finals)
     pick = comparison.chosen(safe) if save == "best" else next(f for f in safe if f.candidate.model == save)
-    sentences = []
-    if save == "best" and pick is not top:
-        name = top.candidate.model
-        sentences.append(f"kept model: not {name} ({keep.UNSAFE[name]}), but the next best, {pick.candidate.model}")
-    card, sentence = keep.keep(store, data, made, pick, folder, precision=precision, seed=seed, jobs=jobs)
-    return card, [*sentences, sentence]
+    card, sentence = persist.keep(store, data, plan, pick, folder, **kwargs)
+    top = comparison.chosen(finals)
+    if save != "best" or pick is top:
+        return card, [sentence]
+    name = top.candidate.model
+    why = f"kept model: not {name} ({persist.UNSAFE[name]}), but the next best, {pick.candidate.model}"
+    return card, [why, sentence]
+
+
+def _figures(
+    finals: Sequence[Final], read: Sequence[Evaluation], top: Final, trials: Sequence[Trial], data: Data, plan: Plan
+) -> dict[str, Callable[[], Any]]:
+    names = [f.candidate.model for f in finals]
+    what = f"{plan.reported}, n = {read[0].n} tracks"
+    f1 = {n: [r["f1"] or 0.0 for r in e.per_class()] for n, e in zip(names, read, strict=True) if n != "majority"}
+    best = read[finals.index(top)]
+    out: dict[str, Callable[[], Any]] = {
+        "accuracy": partial(
+            plots.accuracies,
+            names,
+            [e.accuracy for e in read],
+            [f.train.accuracy for f in finals],
+            f"{data.features} ({what}, {data.scheme} split)",
+        ),
+        "confusion": partial(plots.confusion, best.confusion, data.classes, f"{top.candidate.model}: {what}"),
+        "per_genre": partial(plots.f1_by_genre, data.classes, dict(list(f1.items())[:5]), f"F1 by genre ({what})"),
+    }
+    if curves := comparison.neighbour_curves(trials):
+        out["knn_k"] = partial(plots.curves, {"": curves}, "k", "accuracy", f"kNN: choice of k on {plan.chosen_on}")
+    return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, compare, print."""
-    parser = cli.Parser(prog="python -m analysis.compare", description=__doc__)
-    options.add_study(parser)
+    parser = options.parser("compare", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(ALL), help="models to compare")
     add("--save", metavar="MODEL", default="best", help="model to keep: best (by choice score), none, or a name")
     add("--models-dir", metavar="DIR", default="models/compare", help="folder of the kept model")
     add("--precision", metavar="P", type=options.share, default=0.7, help='how often answers above "unknown" are right')
-    args = parser.parse_args(argv)
-    with options.joblib_backend(args.backend):
-        study = compare(
-            Store.open(args.store),
-            features=args.features,
-            scheme=args.scheme,
-            subset=args.subset,
-            groups=args.groups,
-            names=args.models,
-            save=args.save,
-            models_dir=args.models_dir,
-            precision=args.precision,
-            seed=args.seed,
-            jobs=args.jobs,
-        )
-    output.report(study, args.output, args.format)
-    return 0
+    return options.run(compare, parser, argv)
 
 
 if __name__ == "__main__":

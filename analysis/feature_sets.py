@@ -9,30 +9,40 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis import options
-from analysis.data import samples as tables
-from analysis.data.samples import Data, Sample
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Scored
+from analysis.data.columns import column_groups
+from analysis.data.plan import study_fold
+from analysis.data.samples import Data, Sample, join, load
+from analysis.evaluation import Interval, Scored, accuracy_interval, holm, mcnemar, paired_difference
 from analysis.figures import plots
 from analysis.models import grid, search
-from analysis.models.grid import Candidate
 from analysis.results import output
 from featurestore.errors import MissingInput
 from featurestore.store.store import OWN_SET, Store
 from featurestore.terminal import cli
 
 TOGETHER = "everything"
+Units = Mapping[str, Mapping[str, Sequence[int]]]  # set -> feature -> column positions
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A choice of columns: what it is called, how it was made (together, set, alone, without), and the columns."""
+    """A choice of columns.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+        How it was made: together, set, alone or without.
+    columns : tuple of int
+        Column positions.
+    """
 
     name: str
     kind: str
@@ -49,27 +59,51 @@ def feature_sets(
     seed: int = 0,
     jobs: int = 1,
 ) -> output.Study:
-    """Compare `sets` (default: every set of the store) with `model` at its fixed setting.
+    """Compare feature sets with one model at its fixed setting.
 
-    Raises UsageError for a model without a fixed setting, MissingInput where the sets share too few tracks.
+    Parameters
+    ----------
+    store : Store
+    sets : sequence of str, optional
+        Names of feature sets; None: every set of the store.
+    scheme, subset
+        As for `analysis.data.samples.load`.
+    model : str
+        A model that has a fixed setting.
+    seed, jobs : int
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    MissingInput
+        If the sets share too few tracks.
+    UsageError
+        If the model has no fixed setting.
     """
     grid.require_fixed([model])
     clock = output.Clock()
     with clock.stage("read"):
         loaded = _load(store, sets, scheme, subset)
         data, units = combine(loaded)
-        learn, score, scored = tables.study_fold(data, seed=seed)
+        learn, score, scored = study_fold(data, seed=seed)
     choices = variants(units)
     with clock.stage("fits"):
-        tasks = [(model, learn.columns(v.columns), score.columns(v.columns), len(data.classes), seed) for v in choices]
-        answers = search.parallel(_fit, tasks, jobs=jobs, title="feature sets")
+        setting = grid.fixed(model, len(learn))
+        parts = [(learn.columns(v.columns), score.columns(v.columns)) for v in choices]
+        tasks = [(setting, mine, [mine, other], len(data.classes), seed) for mine, other in parts]
+        answers = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="feature sets")
     with clock.stage("intervals"):
-        rows = _rows(choices, answers, len(learn.X), seed)
+        rows = _rows(choices, answers, seed)
     return output.Study(
-        "feature_sets",
-        output.table(rows),
-        [*(f"note: {n}" for n in data.notes), _sentence(rows, list(loaded), model, scored)],
-        output.facts(
+        name="feature_sets",
+        rows=rows,
+        shown=output.for_people(rows),
+        notes=data.notes,
+        sentences=[_sentence(rows, list(loaded), model, scored)],
+        facts=output.facts(
             store,
             data,
             seed=seed,
@@ -80,11 +114,9 @@ def feature_sets(
             setting=dict(grid.FIXED[model]),
             scored_on=scored,
             shared_tracks=data.n_tracks,
-            notes=data.notes,
         ),
-        clock,
-        figures=_figures(rows, scored),
-        timed=output.shown(rows),
+        clock=clock,
+        figures={"feature_sets": _figure(rows, scored)},
     )
 
 
@@ -100,18 +132,33 @@ def _load(store: Store, sets: Sequence[str] | None, scheme: str | None, subset: 
     found = {}
     for name in dict.fromkeys(wanted):
         try:
-            found[name] = tables.load(store, features=name, scheme=scheme, subset=subset)
+            found[name] = load(store, features=name, scheme=scheme, subset=subset)
         except MissingInput:
             if sets or len(wanted) == 1:
                 raise
     return found
 
 
-def combine(loaded: Mapping[str, Data]) -> tuple[Data, dict[str, dict[str, list[int]]]]:
-    """(one Data over the shared tracks with every set's columns, {set: {feature: column positions}}).
+def combine(loaded: Mapping[str, Data]) -> tuple[Data, Units]:
+    """The tracks that all sets share, with every set's columns.
 
-    Rows are those of the first set (its excerpts); the other sets' rows are repeated for each. Raises MissingInput
-    where the sets share no training tracks of two genres, naming how many tracks each has.
+    Rows are those of the first set (its excerpts); the other sets' rows are repeated for each.
+
+    Parameters
+    ----------
+    loaded : mapping of Data
+        The sets by name.
+
+    Returns
+    -------
+    data : Data
+    units : dict of dict of list of int
+        Set -> feature -> column positions.
+
+    Raises
+    ------
+    MissingInput
+        If the sets share no training tracks of two genres; the message says how many tracks each has.
     """
     first, *others = loaded.values()
     shared = set.intersection(*({int(i) for s in d.splits.values() for i in s.track_ids} for d in loaded.values()))
@@ -119,158 +166,134 @@ def combine(loaded: Mapping[str, Data]) -> tuple[Data, dict[str, dict[str, list[
     parts = {name: s for name, s in parts.items() if len(s)}
     genres = sorted({int(c) for s in parts.values() for c in np.unique(s.y)})
     if len(genres) < 2 or "training" not in parts:
-        told = ", ".join(f"{name}: {d.n_tracks} tracks of {len(d.classes)} genres" for name, d in loaded.items())
+        each = ", ".join(f"{name}: {d.n_tracks} tracks of {len(d.classes)} genres" for name, d in loaded.items())
         raise MissingInput(
-            f"the sets share {len(shared)} tracks of {len(genres)} genres, too few to compare ({told})",
+            f"the sets share {len(shared)} tracks of {len(genres)} genres, too few to compare ({each})",
             "Name sets that cover the same tracks: `python -m analysis.feature_sets --sets A,B`.",
         )
-    parts = {name: dataclasses.replace(s, y=np.searchsorted(genres, s.y)) for name, s in parts.items()}
-    units: dict[str, dict[str, list[int]]] = {}
-    start = 0
-    for name, d in loaded.items():
-        units[name] = {g: [start + j for j in at] for g, at in tables.column_groups(d.columns).items()}
-        start += len(d.columns)
     notes = [f"{name}: {n}" for name, d in loaded.items() for n in d.notes]
     if len(loaded) > 1:
-        notes.append(
-            f"{len(shared)} tracks are in every set ("
-            + ", ".join(f"{name} has {d.n_tracks}" for name, d in loaded.items())
-            + ")"
-        )
-    whole = dataclasses.replace(
-        first,
+        each = ", ".join(f"{name} has {d.n_tracks}" for name, d in loaded.items())
+        notes.append(f"{len(shared)} tracks are in every set ({each})")
+    data = Data(
         features="+".join(loaded),
+        scheme=first.scheme,
         classes=tuple(first.classes[g] for g in genres),
         columns=tuple(f"{name}.{c}" for name, d in loaded.items() for c in d.columns),
-        splits=parts,
+        splits={name: dataclasses.replace(s, y=np.searchsorted(genres, s.y)) for name, s in parts.items()},
         notes=tuple(notes),
     )
-    return dataclasses.replace(whole, fingerprint=tables.fingerprint(parts, whole.classes, whole.columns)), units
+    return data, _units(loaded)
+
+
+def _units(loaded: Mapping[str, Data]) -> Units:
+    units, start = {}, 0
+    for name, d in loaded.items():
+        units[name] = {g: [start + j for j in at] for g, at in column_groups(d.columns).items()}
+        start += len(d.columns)
+    return units
 
 
 def _widen(base: Sample, others: Sequence[Data], shared: set[int]) -> Sample:
     base = base.take(np.isin(base.track_ids, list(shared)))
     blocks = [base.X]
     for other in others:
-        rows = tables.join(list(other.splits.values()))
+        rows = join(list(other.splits.values()))
         # a set with several excerpts of a track gives the first; imported sets have one row
         ids, first = np.unique(rows.track_ids, return_index=True)
         blocks.append(rows.X[first[np.searchsorted(ids, base.track_ids)]])
     return dataclasses.replace(base, X=np.hstack(blocks))
 
 
-def variants(units: Mapping[str, Mapping[str, Sequence[int]]]) -> list[Variant]:
-    """Everything together, each set, each set left out, each feature alone, each feature left out; none twice."""
-    features = {(s, f): tuple(at) for s, fs in units.items() for f, at in fs.items()}
-    every = tuple(sorted(j for at in features.values() for j in at))
-    sets = {s: tuple(sorted(j for at in fs.values() for j in at)) for s, fs in units.items()}
-    label = {(s, f): f"{s}.{f}" if len(units) > 1 else f for s, f in features}
-    out = [Variant(TOGETHER, "together", every)]
-    out += [Variant(s, "set", at) for s, at in sets.items()]
-    out += [Variant(f"without {s}", "without", _rest(every, at)) for s, at in sets.items()]
-    out += [Variant(label[k], "alone", at) for k, at in features.items()]
-    out += [Variant(f"without {label[k]}", "without", _rest(every, at)) for k, at in features.items()]
+def variants(units: Units) -> list[Variant]:
+    """Everything together, each set, each set left out, each feature alone, each feature left out.
+
+    Parameters
+    ----------
+    units : mapping of mapping of list of int
+        Set -> feature -> column positions.
+
+    Returns
+    -------
+    list of Variant
+        None with the columns of an earlier one.
+    """
+    sets = {name: [j for at in features.values() for j in at] for name, features in units.items()}
+    several = len(units) > 1
+    features = {f"{s}.{f}" if several else f: list(at) for s, named in units.items() for f, at in named.items()}
+    every = sorted(j for at in sets.values() for j in at)
+    out = [(TOGETHER, "together", every)]
+    for kind, parts in (("set", sets), ("alone", features)):
+        out += [(name, kind, sorted(at)) for name, at in parts.items()]
+        out += [(f"without {name}", "without", sorted({*every} - {*at})) for name, at in parts.items()]
     unique: dict[tuple[int, ...], Variant] = {}
-    for v in out:
-        if v.columns:
-            unique.setdefault(v.columns, v)
+    for name, kind, columns in out:
+        if columns:
+            unique.setdefault(tuple(columns), Variant(name, kind, tuple(columns)))
     return list(unique.values())
 
 
-def _rest(every: tuple[int, ...], at: tuple[int, ...]) -> tuple[int, ...]:
-    gone = set(at)
-    return tuple(j for j in every if j not in gone)
-
-
-def _fit(model: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> tuple[float, Scored]:
-    params = dict(grid.FIXED[model])
-    if model == "knn":
-        params["n_neighbors"] = min(params["n_neighbors"], len(learn))
-    fitted = search.fit(Candidate(model, None, params), learn, seed)
-    return search.answers(fitted, learn, n_classes).accuracy, search.answers(fitted, score, n_classes)
-
-
-def _rows(
-    choices: Sequence[Variant], answers: Sequence[tuple[float, Scored]], n_train: int, seed: int
-) -> list[dict[str, Any]]:
+def _rows(choices: Sequence[Variant], answers: Sequence[Sequence[Scored]], seed: int) -> list[dict[str, Any]]:
     whole = answers[0][1]
-    p = [statistics.mcnemar(s, whole)[2] for _, s in answers[1:]]
-    rows = []
-    for v, (train, scored), adjusted in zip(choices, answers, [None, *statistics.holm(p)], strict=True):
-        accuracy = statistics.accuracy_interval(scored, seed)
-        change = statistics.paired_difference(scored, whole, seed)
-        rows.append(
-            {
-                "features": v.name,
-                "kind": v.kind,
-                "columns": len(v.columns),
-                "accuracy": accuracy.value,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "change": change.value,
-                "change_low": change.low,
-                "change_high": change.high,
-                "p_holm": adjusted,
-                "train_accuracy": train,
-                "n": len(scored.truth),
-            }
-        )
-    order = {"together": 0, "set": 1, "alone": 2, "without": 3}
-    return sorted(rows, key=lambda r: (order[r["kind"]], -r["accuracy"]))
+    adjusted = [None, *holm([mcnemar(scored, whole)[2] for _, scored in answers[1:]])]
+    rows = [
+        {
+            "features": v.name,
+            "kind": v.kind,
+            "columns": len(v.columns),
+            **accuracy_interval(scored, seed).cells("accuracy"),
+            **paired_difference(scored, whole, seed).cells("change"),
+            "p_holm": p,
+            "train_accuracy": train.accuracy,
+            "n": len(scored.truth),
+        }
+        for v, (train, scored), p in zip(choices, answers, adjusted, strict=True)
+    ]
+    order = ("together", "set", "alone", "without")
+    return sorted(rows, key=lambda r: (order.index(r["kind"]), -r["accuracy"]))
 
 
 def _sentence(rows: Sequence[dict[str, Any]], sets: Sequence[str], model: str, scored: str) -> str:
     whole = rows[0]
-    singles = [r for r in rows if r["kind"] == "set"] or [r for r in rows if r["kind"] == "alone"]
-    told = [
+    text = (
         f"{model}, {scored}, n = {whole['n']} tracks: everything ({whole['columns']} columns of {', '.join(sets)}) "
-        f"{whole['accuracy']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}]"
-    ]
-    if singles:
-        best = singles[0]
-        sure = "a difference" if best["p_holm"] is not None and best["p_holm"] < 0.05 else "no difference shown"
-        told.append(
-            f"best alone is {best['features']} with {best['accuracy']:.3f} "
-            f"({100 * best['change']:+.1f} [{100 * best['change_low']:+.1f}, {100 * best['change_high']:+.1f}] points "
-            f"against everything: {sure})"
-        )
-    return "; ".join(told)
+        f"{_interval(whole, 'accuracy', '').text()}"
+    )
+    singles = [r for r in rows if r["kind"] == "set"] or [r for r in rows if r["kind"] == "alone"]
+    if not singles:
+        return text
+    best = singles[0]
+    sure = "a difference" if best["p_holm"] is not None and best["p_holm"] < 0.05 else "no difference shown"
+    change = _interval(best, "change", "change_").text(100, 1, sign=True)
+    return (
+        f"{text}; best alone is {best['features']} with {best['accuracy']:.3f} "
+        f"({change} points against everything: {sure})"
+    )
 
 
-def _figures(rows: Sequence[dict[str, Any]], scored: str) -> dict[str, Any]:
+def _interval(row: Mapping[str, Any], name: str, ends: str) -> Interval:
+    return Interval(row[name], row[f"{ends}low"], row[f"{ends}high"])
+
+
+def _figure(rows: Sequence[dict[str, Any]], scored: str) -> Callable[[], Any]:
     names = {"together": "all: ", "set": "set: ", "alone": "only ", "without": ""}
-    accuracy = [statistics.Interval(r["accuracy"], r["low"], r["high"]) for r in rows]
-    return {
-        "feature_sets": plots.dots(
-            [names[r["kind"]] + r["features"] for r in rows],
-            accuracy,
-            xlabel=f"{scored} accuracy (share of {rows[0]['n']} tracks), 95 % intervals; dashed: everything together",
-            title="features alone, together and left out",
-            zero=rows[0]["accuracy"],
-        )
-    }
+    return partial(
+        plots.estimates,
+        [names[r["kind"]] + r["features"] for r in rows],
+        [_interval(r, "accuracy", "") for r in rows],
+        rows[0]["accuracy"],
+        f"{scored} accuracy (share of {rows[0]['n']} tracks), 95 % intervals; dashed: everything together",
+        "features alone, together and left out",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, study, print."""
-    parser = cli.Parser(prog="python -m analysis.feature_sets", description=__doc__)
-    options.add_study(parser, features=False)
+    parser = options.parser("feature_sets", __doc__, features=False)
     add = parser.add_argument
     add("--sets", metavar="A,B", type=options.names, default=None, help="sets to compare; every set of the store")
     add("--model", choices=tuple(grid.FIXED), default="svm_rbf", help="model that judges")
-    args = parser.parse_args(argv)
-    with options.joblib_backend(args.backend):
-        study = feature_sets(
-            Store.open(args.store),
-            sets=args.sets,
-            scheme=args.scheme,
-            subset=args.subset,
-            model=args.model,
-            seed=args.seed,
-            jobs=args.jobs,
-        )
-    output.report(study, args.output, args.format)
-    return 0
+    return options.run(feature_sets, parser, argv)
 
 
 if __name__ == "__main__":

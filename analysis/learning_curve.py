@@ -8,20 +8,20 @@ music: fma_medium and fma_large hold other genres in other shares, so read their
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis import options
-from analysis.data import samples as tables
-from analysis.data.samples import Data, Sample
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.data.plan import study_fold
+from analysis.data.samples import Sample, load, subsample
+from analysis.evaluation import Interval, Scored, bootstrap_mean, group_weights, interval
 from analysis.figures import plots
 from analysis.models import grid, search
-from analysis.models.grid import Candidate
 from analysis.results import output
 from analysis.studies import powerlaw
 from featurestore.errors import MissingInput
@@ -33,6 +33,35 @@ DEFAULT_MODELS = ("logistic", "knn", "svm_rbf")
 SIZES, REPEATS = 8, 5
 _RESAMPLES = 500
 _FEWEST_PER_GENRE = 4  # where there are enough; two otherwise
+Draws = dict[tuple[str, int], list[list[Scored]]]  # (model, size) -> answers on (train, scored) of each draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A fitted power law, and the laws of bootstrap resamples of scored groups and of draws."""
+
+    fitted: powerlaw.PowerLaw
+    resampled: Sequence[powerlaw.PowerLaw]
+
+    def accuracy(self, n: float) -> Interval:
+        """Accuracy at n training tracks, with the interval over the resamples."""
+        return interval(1 - float(self.fitted.error(n)), np.array([1 - float(r.error(n)) for r in self.resampled]))
+
+    def row(self, model: str, n: int) -> dict[str, Any]:
+        """Row of power_law.csv; n: the tracks scored."""
+        row = {"model": model, **dataclasses.asdict(self.fitted), "n": n}
+        for name, size in TARGETS.items():
+            row |= self.accuracy(size).cells(name)
+        return row
+
+    def sentence(self, model: str, most: int) -> str:
+        """The law and its predictions; most: the largest size measured."""
+        law = self.fitted
+        predicted = "; ".join(f"{name} ({n:,} tracks) {self.accuracy(n).text()}" for name, n in TARGETS.items())
+        return (
+            f"{model}: error(n) = {law.floor:.3f} + {law.scale:.3f} n^-{law.rate:.2f} up to {most:,} tracks, "
+            f"accuracy there {self.accuracy(most).text()}; predicted for {predicted}"
+        )
 
 
 def learning_curve(
@@ -42,29 +71,56 @@ def learning_curve(
     scheme: str | None = None,
     subset: str | None = None,
     groups: Sequence[str] | None = None,
-    names: Sequence[str] = DEFAULT_MODELS,
-    n_sizes: int = SIZES,
+    models: Sequence[str] = DEFAULT_MODELS,
+    sizes: int = SIZES,
     repeats: int = REPEATS,
     seed: int = 0,
     jobs: int = 1,
 ) -> output.Study:
-    """Run the study at the models' fixed settings. Raises MissingInput where there are too few tracks for a curve."""
-    grid.require_fixed(names)
+    """Run the study at the models' fixed settings.
+
+    Parameters
+    ----------
+    store : Store
+    features, scheme, subset, groups
+        As for `analysis.data.samples.load`.
+    models : sequence of str
+        Models that have a fixed setting.
+    sizes, repeats : int
+        Training sizes, and draws of each.
+    seed, jobs : int
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    MissingInput
+        If there are too few tracks for a curve.
+    UsageError
+        If a model has no fixed setting.
+    """
+    grid.require_fixed(models)
     clock = output.Clock()
     with clock.stage("read"):
-        data = tables.load(store, features=features, scheme=scheme, subset=subset, groups=groups)
-        learn, score, scored = tables.study_fold(data, seed=seed)
-        ladder = sizes(learn, n_sizes)
+        data = load(store, features=features, scheme=scheme, subset=subset, groups=groups)
+        learn, score, scored = study_fold(data, seed=seed)
+        ladder = training_sizes(learn, sizes)
     with clock.stage("fits"):
-        draws = _draws(learn, score, ladder, names, repeats, len(data.classes), seed, jobs)
+        draws = _draws(learn, score, ladder, models, repeats, len(data.classes), seed, jobs)
     with clock.stage("power laws"):
-        laws = {m: _law(draws, m, ladder, seed) for m in names}
-    rows = [_row(draws[m, n], m, n, seed) for m in names for n in ladder]
+        laws = {m: _law(draws, m, ladder, seed) for m in models}
+    accuracy = {key: _accuracy(found, seed) for key, found in draws.items()}
+    rows = [_row(draws[m, n], accuracy[m, n], m, n) for m in models for n in ladder]
+    title = f"{data.features}: {scored} accuracy, n = {score.n_tracks} tracks, 95 % intervals"
     return output.Study(
-        "learning_curve",
-        output.table(rows),
-        [*(f"note: {n}" for n in data.notes), *(_sentence(m, laws[m], ladder[-1]) for m in names), _caveat(ladder[-1])],
-        output.facts(
+        name="learning_curve",
+        rows=rows,
+        shown=output.for_people(rows),
+        notes=data.notes,
+        sentences=[*(law.sentence(m, ladder[-1]) for m, law in laws.items()), _caveat(ladder[-1])],
+        facts=output.facts(
             store,
             data,
             seed=seed,
@@ -73,18 +129,34 @@ def learning_curve(
             scored_on=scored,
             n_scored=score.n_tracks,
             repeats=repeats,
-            settings={n: dict(grid.FIXED[n]) for n in names},
-            notes=data.notes,
+            settings={n: dict(grid.FIXED[n]) for n in models},
         ),
-        clock,
-        tables={"power_law": output.table([_law_row(m, laws[m], score.n_tracks) for m in names])},
-        figures={"curve": _figure(rows, laws, names, data, scored, ladder[-1])},
-        timed=output.shown(rows),
+        clock=clock,
+        tables={"power_law": [law.row(m, score.n_tracks) for m, law in laws.items()]},
+        figures={"curve": _figure(accuracy, laws, ladder, title)},
     )
 
 
-def sizes(learn: Sample, n_sizes: int) -> list[int]:
-    """Log-spaced numbers of training tracks up to all. Raises MissingInput for fewer than three of them."""
+def training_sizes(learn: Sample, n_sizes: int) -> list[int]:
+    """Log-spaced numbers of training tracks up to all.
+
+    Parameters
+    ----------
+    learn : Sample
+        All there is to learn from.
+    n_sizes : int
+        How many.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+
+    Raises
+    ------
+    MissingInput
+        If there are fewer than three different ones.
+    """
     n, classes = learn.n_tracks, len(np.unique(learn.y))
     least = 2 * classes
     first = min(_FEWEST_PER_GENRE * classes, max(least, n // 4))
@@ -101,88 +173,56 @@ def _draws(
     learn: Sample,
     score: Sample,
     ladder: Sequence[int],
-    names: Sequence[str],
+    models: Sequence[str],
     repeats: int,
     n_classes: int,
     seed: int,
     jobs: int,
-) -> dict[tuple[str, int], list[tuple[float, Scored]]]:
-    """(model, size) -> one (train accuracy, answers) per draw; all models learn from the same draws."""
+) -> Draws:
+    """All models learn from the same draws."""
     tasks, keys = [], []
     for n in reversed(ladder):
         # every draw of all tracks would be the same one
         for r in range(repeats if n < ladder[-1] else 1):
-            part = learn.take(tables.subsample(learn, n, np.random.default_rng([seed, n, r])))
-            tasks += [(name, part, score, n_classes, seed) for name in names]
-            keys += [(name, n) for name in names]
-    out: dict[tuple[str, int], list[tuple[float, Scored]]] = {}
-    for key, found in zip(keys, search.parallel(_fit, tasks, jobs=jobs, title="learning curve"), strict=True):
+            part = learn.take(subsample(learn, n, np.random.default_rng([seed, n, r])))
+            tasks += [(grid.fixed(m, len(part)), part, [part, score], n_classes, seed) for m in models]
+            keys += [(m, n) for m in models]
+    out: Draws = {}
+    answers = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="learning curve")
+    for key, found in zip(keys, answers, strict=True):
         out.setdefault(key, []).append(found)
     return out
 
 
-def _fit(name: str, learn: Sample, score: Sample, n_classes: int, seed: int) -> tuple[float, Scored]:
-    params = dict(grid.FIXED[name])
-    if name == "knn":
-        params["n_neighbors"] = min(params["n_neighbors"], len(learn))
-    fitted = search.fit(Candidate(name, None, params), learn, seed)
-    return search.answers(fitted, learn, n_classes).accuracy, search.answers(fitted, score, n_classes)
+def _accuracy(draws: Sequence[Sequence[Scored]], seed: int) -> Interval:
+    right = np.mean([scored.correct for _, scored in draws], axis=0)
+    return interval(float(right.mean()), bootstrap_mean(right, draws[0][1].groups, seed))
 
 
-def _row(draws: Sequence[tuple[float, Scored]], model: str, n: int, seed: int) -> dict[str, Any]:
-    right = np.mean([s.correct for _, s in draws], axis=0)
-    accuracy = statistics.interval(float(right.mean()), statistics.bootstrap_mean(right, draws[0][1].groups, seed))
+def _row(draws: Sequence[Sequence[Scored]], accuracy: Interval, model: str, n: int) -> dict[str, Any]:
     return {
         "model": model,
         "n_train": n,
         "draws": len(draws),
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "train_accuracy": float(np.mean([t for t, _ in draws])),
-        "n": len(right),
+        **accuracy.cells("accuracy"),
+        "train_accuracy": float(np.mean([train.accuracy for train, _ in draws])),
+        "n": len(draws[0][1].truth),
     }
 
 
-def _law(
-    draws: dict[tuple[str, int], list[tuple[float, Scored]]], model: str, ladder: Sequence[int], seed: int
-) -> tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]]:
-    """The law fitted to the mean errors, and the laws of bootstrap resamples of scored groups and of draws."""
-    wrong = [np.array([~s.correct for _, s in draws[model, n]], dtype=float) for n in ladder]
-    first = draws[model, ladder[0]][0][1]
-    _, code = np.unique(first.groups, return_inverse=True)
+def _law(draws: Draws, model: str, ladder: Sequence[int], seed: int) -> Law:
+    wrong = [np.array([~scored.correct for _, scored in draws[model, n]], dtype=float) for n in ladder]
+    _, code = np.unique(draws[model, ladder[0]][0][1].groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     x, weight = np.array(ladder), np.array([float(len(w)) for w in wrong])
-    law = powerlaw.fit(x, np.array([w.mean() for w in wrong]), weight)
+    fitted = powerlaw.fit(x, np.array([w.mean() for w in wrong]), weight)
     resampled = []
-    for block in statistics.group_weights(int(code.max()) + 1, rng, _RESAMPLES):
+    for block in group_weights(int(code.max()) + 1, rng, _RESAMPLES):
         for times in block:
             tracks = times[code]
             picked = [w[rng.integers(len(w), size=len(w))].mean(axis=0) for w in wrong]
             resampled.append(powerlaw.fit(x, np.array([p @ tracks for p in picked]) / tracks.sum(), weight))
-    return law, resampled
-
-
-def predict(law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: float) -> Interval:
-    """Accuracy that the law predicts at n training tracks, with the interval over its resamples."""
-    return statistics.interval(1 - float(law[0].error(n)), np.array([1 - float(r.error(n)) for r in law[1]]))
-
-
-def _law_row(model: str, law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], n: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model, "floor": law[0].floor, "scale": law[0].scale, "rate": law[0].rate, "n": n}
-    for name, size in TARGETS.items():
-        found = predict(law, size)
-        row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    return row
-
-
-def _sentence(model: str, law: tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]], most: int) -> str:
-    told = "; ".join(f"{name} ({n:,} tracks) {predict(law, n).text()}" for name, n in TARGETS.items())
-    fitted = law[0]
-    return (
-        f"{model}: error(n) = {fitted.floor:.3f} + {fitted.scale:.3f} n^-{fitted.rate:.2f} up to {most:,} tracks, "
-        f"accuracy there {predict(law, most).text()}; predicted for {told}"
-    )
+    return Law(fitted, resampled)
 
 
 def _caveat(most: int) -> str:
@@ -194,48 +234,26 @@ def _caveat(most: int) -> str:
 
 
 def _figure(
-    rows: Sequence[dict[str, Any]],
-    laws: dict[str, tuple[powerlaw.PowerLaw, list[powerlaw.PowerLaw]]],
-    names: Sequence[str],
-    data: Data,
-    scored: str,
-    most: int,
-) -> Any:
-    reach = np.geomspace(rows[0]["n_train"], max(TARGETS["fma_large"], most), 60)
-    measured = {m: [r for r in rows if r["model"] == m] for m in names}
-    return plots.extrapolation(
-        {m: ([r["n_train"] for r in rs], [r["accuracy"] for r in rs]) for m, rs in measured.items()},
-        {m: ([r["low"] for r in rs], [r["high"] for r in rs]) for m, rs in measured.items()},
-        {m: (reach, [predict(laws[m], n) for n in reach]) for m in names},
-        {name: n for name, n in TARGETS.items() if n > most},
-        f"{data.features}: {scored} accuracy, n = {rows[0]['n']} tracks, 95 % intervals",
+    accuracy: Mapping[tuple[str, int], Interval], laws: Mapping[str, Law], ladder: Sequence[int], title: str
+) -> Callable[[], Any]:
+    reach = np.geomspace(ladder[0], max(TARGETS["fma_large"], ladder[-1]), 60)
+    return partial(
+        plots.extrapolation,
+        {m: (ladder, [accuracy[m, n] for n in ladder]) for m in laws},
+        {m: (reach, [law.accuracy(n) for n in reach]) for m, law in laws.items()},
+        {name: n for name, n in TARGETS.items() if n > ladder[-1]},
+        title,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, study, print."""
-    parser = cli.Parser(prog="python -m analysis.learning_curve", description=__doc__)
-    options.add_study(parser)
+    parser = options.parser("learning_curve", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(DEFAULT_MODELS), help="models to study")
     add("--sizes", metavar="N", type=cli.positive, default=SIZES, help="training sizes, log-spaced")
     add("--repeats", metavar="N", type=cli.positive, default=REPEATS, help="draws of each size")
-    args = parser.parse_args(argv)
-    with options.joblib_backend(args.backend):
-        study = learning_curve(
-            Store.open(args.store),
-            features=args.features,
-            scheme=args.scheme,
-            subset=args.subset,
-            groups=args.groups,
-            names=args.models,
-            n_sizes=args.sizes,
-            repeats=args.repeats,
-            seed=args.seed,
-            jobs=args.jobs,
-        )
-    output.report(study, args.output, args.format)
-    return 0
+    return options.run(learning_curve, parser, argv)
 
 
 if __name__ == "__main__":

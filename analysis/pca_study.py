@@ -9,25 +9,38 @@ accuracy and train-minus-validation gap with and without PCA. The answer is one 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis import options
-from analysis.data import samples as tables
-from analysis.data.samples import Data, Sample
+from analysis.data.plan import study_fold
+from analysis.data.samples import Data, Sample, load, subsample
 from analysis.figures import plots
 from analysis.models import grid
 from analysis.models.search import KERNEL_ROWS
 from analysis.results import output
-from analysis.studies import components, frames, maps
+from analysis.studies import components, maps
+from analysis.studies.components import SHARES, Components, Point
+from analysis.studies.frames import EVERY, KINDS, frame_pca
 from featurestore.errors import MissingInput
 from featurestore.store.store import OWN_SET, Store
 from featurestore.terminal import cli
 
 N_LOADINGS = 5  # components whose loadings are written
 MAP_TRACKS = 2000
+HEADINGS = {
+    "model": "model",
+    "components": "components",
+    "variance": "variance",
+    "train_accuracy": "train",
+    "accuracy": "accuracy [95 %]",
+    "gap": "gap [95 %]",
+    "n": "n",
+}
+Figures = dict[str, Callable[[], Any]]
 
 
 def pca_study(
@@ -37,145 +50,140 @@ def pca_study(
     scheme: str | None = None,
     subset: str | None = None,
     groups: Sequence[str] | None = None,
-    names: Sequence[str] = grid.CLASSICAL,
-    frame_kind: str = "mel",
+    models: Sequence[str] = grid.CLASSICAL,
+    frames: str = "mel",
     map_tracks: int = MAP_TRACKS,
     seed: int = 0,
     jobs: int = 1,
 ) -> output.Study:
-    """Run the study. frame_kind: mel, mfcc or none; map_tracks: most tracks on the 2-D maps (0: no maps).
+    """Run the study.
 
-    Raises MissingInput where there are no rows to learn from or to score.
+    Parameters
+    ----------
+    store : Store
+    features, scheme, subset, groups
+        As for `analysis.data.samples.load`.
+    models : sequence of str
+        Models that have a fixed setting.
+    frames : str
+        Frames to decompose: mel, mfcc or none.
+    map_tracks : int
+        Most tracks on the 2-D maps; 0: no maps.
+    seed, jobs : int
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    MissingInput
+        If there are no rows to learn from or to score.
+    UsageError
+        If a model has no fixed setting.
     """
-    grid.require_fixed(names)
+    grid.require_fixed(models)
     clock = output.Clock()
     with clock.stage("read"):
-        data = tables.load(store, features=features, scheme=scheme, subset=subset, groups=groups)
-        learn, score, scored = tables.study_fold(data, seed=seed)
-    notes = list(data.notes)
-    learn = _bounded(learn, notes, seed)
+        data = load(store, features=features, scheme=scheme, subset=subset, groups=groups)
+        learn, score, scored = study_fold(data, seed=seed)
+        learn, notes = _bounded(learn, seed)
     with clock.stage("decompose"):
         parts = components.by_group(learn, data.columns)
     whole = parts["all"]
-    at95 = whole.needed(components.JUDGED_AT)
+    needed = [whole.needed(s) for s in SHARES]
+    judged = whole.needed(components.JUDGED_AT)
     with clock.stage("models x components"):
-        ks = components.counts(len(whole.explained), [whole.needed(s) for s in components.SHARES])
-        points = components.sweep(learn, score, len(data.classes), ks, names, seed=seed, jobs=jobs)
+        ks = components.counts(len(whole.explained), needed)
+        points = components.sweep(learn, score, len(data.classes), ks, models, seed=seed, jobs=jobs)
     with clock.stage("intervals"):
         rows = _rows(points, whole, seed)
-        verdict = components.judge(points, at95, seed)
-    figures = _figures(parts, points, data, scored)
-    sentences: list[str] = []
-    if frame_kind != "none":
+        verdict = components.judge(points, judged, seed)
+    figures, sentences = _figures(parts, points, data, scored), list[str]()
+    if frames != "none":
         with clock.stage("frames"):
-            extra, found = _frames(store, frame_kind, data, subset, seed)
-        figures |= extra
-        sentences.append(found)
+            sentences.append(_frames(store, frames, data, subset, seed, figures))
     if map_tracks > 0:
         with clock.stage("maps"):
-            figures["maps"] = maps.figure(learn, data.classes, f"{data.features}: training tracks", map_tracks, seed)
+            figures["maps"] = _map(maps.tracks_to_map(learn, map_tracks, seed), data, seed)
+    most = ", ".join(f"{k} for {s:.0%}" for k, s in zip(needed, SHARES, strict=True))
     return output.Study(
-        "pca_study",
-        output.table(rows),
-        [
-            *(f"note: {n}" for n in notes),
-            _variance_sentence(whole, len(data.columns)),
+        name="pca_study",
+        rows=rows,
+        shown=_shown(rows, judged),
+        notes=[*data.notes, *notes],
+        sentences=[
+            f"components of {len(data.columns)} standardised columns: {most} of the training rows' variance",
             *sentences,
             components.by_model(verdict),
-            components.answer(verdict, len(data.columns), len(names), score.n_tracks, scored),
+            components.answer(verdict, len(data.columns), len(models), score.n_tracks, scored),
         ],
-        output.facts(
+        facts=output.facts(
             store,
             data,
             seed=seed,
             subset=subset,
             jobs=jobs,
             scored_on=scored,
-            settings={n: dict(grid.FIXED[n]) for n in names},
+            settings={n: dict(grid.FIXED[n]) for n in models},
             verdict={"components": verdict.components, "gap": vars(verdict.gap), "accuracy": vars(verdict.score)},
-            notes=notes,
         ),
-        clock,
-        tables={
-            "variance": output.table(_variance_rows(parts)),
-            "explained": output.table(_explained_rows(parts)),
-            "loadings": output.table(_loading_rows(whole, data.columns)),
-            "verdict": output.table(_verdict_rows(verdict)),
-        },
+        clock=clock,
+        tables={**_variance_tables(parts), "loadings": _loading_rows(whole, data.columns), "verdict": verdict.rows()},
         figures=figures,
-        timed=output.table(_shown(rows, at95)),
     )
 
 
-def _bounded(learn: Sample, notes: list[str], seed: int) -> Sample:
+def _bounded(learn: Sample, seed: int) -> tuple[Sample, list[str]]:
     if len(learn) <= KERNEL_ROWS:
-        return learn
+        return learn, []
     n = learn.n_tracks * KERNEL_ROWS // len(learn)
-    notes.append(f"learning from {n} of {learn.n_tracks} training tracks: kernel matrices grow with the square")
-    return learn.take(tables.subsample(learn, n, np.random.default_rng(seed)))
+    note = f"learning from {n} of {learn.n_tracks} training tracks: kernel matrices grow with the square"
+    return learn.take(subsample(learn, n, np.random.default_rng(seed))), [note]
 
 
-def _rows(points: Sequence[components.Point], whole: components.Components, seed: int) -> list[dict[str, Any]]:
+def _rows(points: Sequence[Point], whole: Components, seed: int) -> list[dict[str, Any]]:
     kept = np.cumsum(whole.explained)
-    rows = []
-    for p, (gap, accuracy) in zip(points, components.intervals(points, seed), strict=True):
-        rows.append(
-            {
-                "model": p.model,
-                "components": p.components,
-                "variance": None if p.components is None else float(kept[p.components - 1]),
-                "train_accuracy": p.train.accuracy,
-                "accuracy": accuracy.value,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "gap": gap.value,
-                "gap_low": gap.low,
-                "gap_high": gap.high,
-                "n": len(p.score.truth),
-                "n_train": len(p.train.truth),
-            }
-        )
-    return rows
-
-
-def _shown(rows: Sequence[dict[str, Any]], at95: int) -> list[dict[str, Any]]:
-    """For the terminal: without PCA, at 95 % of the variance and at a few more; every row is in results.csv."""
     return [
         {
-            "model": r["model"],
-            "components": "no PCA" if r["components"] is None else str(r["components"]),
-            "variance": "" if r["variance"] is None else f"{r['variance']:.1%}",
-            "train": f"{r['train_accuracy']:.3f}",
-            "accuracy [95 %]": f"{r['accuracy']:.3f} [{r['low']:.3f}, {r['high']:.3f}]",
-            "gap [95 %]": f"{r['gap']:+.3f} [{r['gap_low']:+.3f}, {r['gap_high']:+.3f}]",
-            "n": r["n"],
+            "model": p.model,
+            "components": p.components,
+            "variance": None if p.components is None else float(kept[p.components - 1]),
+            "train_accuracy": p.train.accuracy,
+            **accuracy.cells("accuracy"),
+            **gap.cells("gap"),
+            "n": len(p.score.truth),
+            "n_train": len(p.train.truth),
         }
-        for r in rows
-        if r["components"] in (None, 2, 5, 10, 20, 50, 100, at95)
+        for p, (gap, accuracy) in zip(points, components.intervals(points, seed), strict=True)
     ]
 
 
-def _variance_rows(parts: dict[str, components.Components]) -> list[dict[str, Any]]:
-    return [
+def _shown(rows: Sequence[Mapping[str, Any]], judged: int) -> Any:
+    """Without PCA, at 95 % of the variance and at a few more numbers; every row is in results.csv."""
+    few = [r for r in rows if r["components"] in (None, 2, 5, 10, 20, 50, 100, judged)]
+    return output.for_people([{**r, "components": str(r["components"] or "no PCA")} for r in few], HEADINGS)
+
+
+def _variance_tables(parts: Mapping[str, Components]) -> dict[str, output.Rows]:
+    variance = [
         {
             "group": name,
             "columns": p.loadings.shape[1],
             "first_component": float(p.explained[0]),
-            **{f"components_{s:.0%}".rstrip("%"): p.needed(s) for s in components.SHARES},
+            **{f"components_{100 * s:.0f}": p.needed(s) for s in SHARES},
         }
         for name, p in parts.items()
     ]
-
-
-def _explained_rows(parts: dict[str, components.Components]) -> list[dict[str, Any]]:
-    return [
+    explained = [
         {"group": name, "component": i + 1, "variance": float(v), "cumulative": float(c)}
         for name, p in parts.items()
         for i, (v, c) in enumerate(zip(p.explained, np.cumsum(p.explained), strict=True))
     ]
+    return {"variance": variance, "explained": explained}
 
 
-def _loading_rows(whole: components.Components, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _loading_rows(whole: Components, columns: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"component": i + 1, "feature": columns[j], "loading": float(row[j])}
         for i, row in enumerate(whole.loadings[:N_LOADINGS])
@@ -183,104 +191,69 @@ def _loading_rows(whole: components.Components, columns: Sequence[str]) -> list[
     ]
 
 
-def _verdict_rows(verdict: components.Verdict) -> list[dict[str, Any]]:
-    every = {**verdict.by_model, "mean": (verdict.gap, verdict.score)}
-    return [
-        {
-            "model": name,
-            "components": verdict.components,
-            **{f"gap_change{e}": getattr(gap, k) for e, k in (("", "value"), ("_low", "low"), ("_high", "high"))},
-            **{f"accuracy_change{e}": getattr(acc, k) for e, k in (("", "value"), ("_low", "low"), ("_high", "high"))},
-        }
-        for name, (gap, acc) in every.items()
-    ]
-
-
-def _variance_sentence(whole: components.Components, n_columns: int) -> str:
-    needed = ", ".join(f"{whole.needed(s)} for {s:.0%}" for s in components.SHARES)
-    return f"components of {n_columns} standardised columns: {needed} of the training rows' variance"
-
-
-def _figures(
-    parts: dict[str, components.Components], points: Sequence[components.Point], data: Data, scored: str
-) -> dict[str, Any]:
+def _figures(parts: Mapping[str, Components], points: Sequence[Point], data: Data, scored: str) -> Figures:
     by_model: dict[str, dict[str, Any]] = {}
     flat: dict[str, dict[str, float]] = {}
     for p in points:
-        gap = p.train.accuracy - p.score.accuracy
+        values = {"train": p.train.accuracy, scored: p.score.accuracy, "gap": p.gap}
         if p.components is None:
-            flat[p.model] = {"train": p.train.accuracy, scored: p.score.accuracy, "gap": gap}
+            flat[p.model] = values
             continue
-        series = by_model.setdefault(p.model, {"train": ([], []), scored: ([], []), "gap": ([], [])})
-        for name, value in (("train", p.train.accuracy), (scored, p.score.accuracy), ("gap", gap)):
+        series = by_model.setdefault(p.model, {name: ([], []) for name in values})
+        for name, value in values.items():
             series[name][0].append(p.components)
             series[name][1].append(value)
     cumulative = {
         f"{name} ({p.loadings.shape[1]})": (np.arange(1, len(p.explained) + 1), np.cumsum(p.explained))
         for name, p in parts.items()
     }
+    whole, title = parts["all"], f"{data.features}: explained variance by feature (columns)"
     return {
-        "explained": plots.curves(
-            cumulative,
-            xlabel="components",
-            ylabel="cumulative share of variance",
-            title=f"{data.features}: explained variance by feature (columns)",
-            log_x=True,
-        ),
-        "components": plots.panels(
+        "explained": partial(plots.curves, {"": cumulative}, "components", "cumulative share of variance", title),
+        "components": partial(
+            plots.curves,
             by_model,
-            xlabel="principal components (dashed: without PCA)",
-            ylabel="accuracy, and their difference",
-            title=f"{data.features}: train, {scored} and gap against the number of components",
-            log_x=True,
-            reference=flat,
+            "principal components (dashed: without PCA)",
+            "accuracy, and their difference",
+            f"{data.features}: train, {scored} and gap against the number of components",
+            flat,
         ),
-        "loadings": plots.loadings(parts["all"].loadings[:3], parts["all"].explained[:3], data.columns),
+        "loadings": partial(plots.loadings, whole.loadings[:3], whole.explained[:3], data.columns),
     }
 
 
-def _frames(store: Store, kind: str, data: Data, subset: str | None, seed: int) -> tuple[dict[str, Any], str]:
+def _map(sample: Sample, data: Data, seed: int) -> Callable[[], Any]:
+    points, shares = maps.project(sample.X, seed)
+    axes = {"PCA": [f"component {i + 1} ({v:.0%})" for i, v in enumerate(shares)]}
+    title = f"{data.features}: training tracks, n = {len(sample)}"
+    return partial(plots.scatter, points, axes, sample.y, data.classes, title)
+
+
+def _frames(store: Store, kind: str, data: Data, subset: str | None, seed: int, figures: Figures) -> str:
+    """The finding about frames; adds their map to the figures."""
     try:
-        found = frames.frame_pca(store, kind=kind, scheme=data.scheme, subset=subset, seed=seed)
+        found = frame_pca(store, kind=kind, scheme=data.scheme, subset=subset, seed=seed)
     except MissingInput as error:
-        return {}, f"note: no frame-level PCA: {error.message}"
-    classes = sorted(set(found.genres.tolist()))
-    codes = np.searchsorted(classes, found.genres.astype(str))
-    kept = np.cumsum(found.explained)
-    axes = tuple(f"component {i + 1} ({v:.0%}), dB" for i, v in enumerate(found.explained[:2]))
+        return f"note: no frame-level PCA: {error.message}"
+    classes, codes = np.unique(found.genres.astype(str), return_inverse=True)
+    axes = {"frames": [f"component {i + 1} ({v:.0%}), dB" for i, v in enumerate(found.explained[:2])]}
     title = f"{len(codes)} of {found.n_frames:,} {kind} frames (training)"
-    figure = plots.scatter({"frames": found.points}, codes, classes, title, (axes[0], axes[-1]))
-    most = ", ".join(f"{int(np.searchsorted(kept, s - 1e-9)) + 1} for {s:.0%}" for s in components.SHARES)
-    return {"frames": figure}, (
-        f"{kind} frames: of {len(kept)} dimensions {most} of the variance of {found.n_frames:,} frames "
-        f"of {found.n_excerpts:,} training excerpts (incremental, every {frames.EVERY}th frame)"
+    figures["frames"] = partial(plots.scatter, {"frames": found.points}, axes, codes, classes.tolist(), title)
+    most = ", ".join(f"{components.components_for(found.explained, s)} for {s:.0%}" for s in SHARES)
+    return (
+        f"{kind} frames: of {len(found.explained)} dimensions {most} of the variance of {found.n_frames:,} frames "
+        f"of {found.n_excerpts:,} training excerpts (incremental, every {EVERY}th frame)"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, study, print."""
-    parser = cli.Parser(prog="python -m analysis.pca_study", description=__doc__)
-    options.add_study(parser)
+    parser = options.parser("pca_study", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(grid.CLASSICAL), help="models to study")
-    add("--frames", choices=(*frames.KINDS, "none"), default="mel", help="frames to decompose")
+    add("--frames", choices=(*KINDS, "none"), default="mel", help="frames to decompose")
     add("--map-tracks", metavar="N", type=int, default=MAP_TRACKS, help="most tracks on the 2-D maps; 0: no maps")
-    args = parser.parse_args(argv)
-    with options.joblib_backend(args.backend):
-        study = pca_study(
-            Store.open(args.store),
-            features=args.features,
-            scheme=args.scheme,
-            subset=args.subset,
-            groups=args.groups,
-            names=args.models,
-            frame_kind=args.frames,
-            map_tracks=args.map_tracks,
-            seed=args.seed,
-            jobs=args.jobs,
-        )
-    output.report(study, args.output, args.format)
-    return 0
+    return options.run(pca_study, parser, argv)
 
 
 if __name__ == "__main__":

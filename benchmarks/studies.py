@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from analysis import compare, learning_curve, pca_study
-from analysis.data import samples as tables
+from analysis.data.plan import study_fold
+from analysis.data.samples import Sample, load, subsample
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
 from analysis.results.output import Study
@@ -51,7 +52,7 @@ def run_study(name: str, store: Store, jobs: int, folder: str) -> Study:
     if name == "compare":
         return compare.compare(store, jobs=jobs, models_dir=f"{folder}/model")
     if name == "pca_study":
-        return pca_study.pca_study(store, jobs=jobs, frame_kind="none")
+        return pca_study.pca_study(store, jobs=jobs, frames="none")
     return learning_curve.learning_curve(store, jobs=jobs)
 
 
@@ -81,9 +82,9 @@ def study_rows(
 
 def shortcut_rows(store: Store, repeats: int, rows_used: int) -> list[dict[str, Any]]:
     """Searching with shared work against one plain Pipeline fit per setting, on the same rows."""
-    data = tables.load(store)
-    learn, score, _ = tables.study_fold(data)
-    learn = learn.take(tables.subsample(learn, rows_used, np.random.default_rng(0)))
+    data = load(store)
+    learn, score, _ = study_fold(data)
+    learn = learn.take(subsample(learn, rows_used, np.random.default_rng(0)))
     bundles = {
         "svm_rbf, 4 values of C": [
             Candidate("svm_rbf", None, {"kernel": "rbf", "gamma": 1.0, "C": c}) for c in (0.5, 1.0, 2.0, 4.0)
@@ -110,7 +111,7 @@ def shortcut_rows(store: Store, repeats: int, rows_used: int) -> list[dict[str, 
     return out
 
 
-def _shared(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample, n_classes: int) -> None:
+def _shared(bundle: list[Candidate], learn: Sample, score: Sample, n_classes: int) -> None:
     from sklearn.pipeline import Pipeline
 
     before = Pipeline(grid.prefix(None)).fit(learn.X)
@@ -119,9 +120,9 @@ def _shared(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample,
         pass
 
 
-def _plain(bundle: list[Candidate], learn: tables.Sample, score: tables.Sample, n_classes: int) -> None:
+def _plain(bundle: list[Candidate], learn: Sample, score: Sample, n_classes: int) -> None:
     for candidate in bundle:
-        search.fit_and_score(candidate, learn, score, n_classes)
+        search.fit_and_answer(candidate, learn, [score], n_classes, 0)
 
 
 def main() -> None:

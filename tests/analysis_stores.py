@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from analysis import compare as compare_module
 from analysis.models import grid
@@ -18,19 +17,18 @@ from tests.factories import SMALL_SPEC, make_store
 
 SPEC = dataclasses.replace(SMALL_SPEC, groups=("fma",))
 FEW = ("majority", "naive_bayes", "logistic")
-SMALL_GRIDS = {
+SMALL = {
     "logistic": {"C": (0.01, 1.0)},
     "naive_bayes": {"var_smoothing": (1e-9, 1e-3)},
     "svm_rbf": {"kernel": ("rbf",), "gamma": (1.0,), "C": (1.0, 4.0)},
     "mlp": {"width": (8,), "alpha": (0.1,)},
     "gradient_boosting": {"max_iter": (5,), "max_leaf_nodes": (4,)},
 }
-
-
-def shrink_grids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting or two per model, so that a search takes no time."""
-    for name, values in SMALL_GRIDS.items():
-        monkeypatch.setitem(grid.MODELS, name, dataclasses.replace(grid.MODELS[name], grid=values, pca=(None,)))
+# a setting or two per model, so that a search takes no time
+SMALL_GRIDS = {
+    name: dataclasses.replace(model, grid=SMALL[name], pca=(None,)) if name in SMALL else model
+    for name, model in grid.MODELS.items()
+}
 
 
 def small_store(folder: Path) -> Store:
@@ -64,5 +62,5 @@ def edit_tracks(store: Store, genre: Sequence[str | None]) -> None:
 
 
 def run(store: Store, tmp_path: Path, **kwargs: object) -> output.Study:
-    given = {"names": FEW, "save": "none", "models_dir": str(tmp_path / "model"), **kwargs}
+    given = {"models": FEW, "grids": SMALL_GRIDS, "save": "none", "models_dir": str(tmp_path / "model"), **kwargs}
     return compare_module.compare(store, **given)  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.data import samples as tables
-from analysis.data.samples import Data, Plan, Sample
+from analysis.data.columns import column_group
+from analysis.data.plan import Plan, make_plan
+from analysis.data.samples import Data, Sample, subsample
 from analysis.models import grid, search
 from analysis.models.grid import Candidate
 from analysis.studies import leakage
@@ -29,7 +30,7 @@ def sample(
 def data(parts: dict[str, Sample], classes: int = 3) -> Data:
     names = tuple("abcdefgh"[:classes])
     width = next(iter(parts.values())).X.shape[1]
-    return Data("made", "official", names, tuple(f"x_{j}" for j in range(width)), parts, (), "")
+    return Data("made", "official", names, tuple(f"x_{j}" for j in range(width)), parts, ())
 
 
 def three_way() -> Data:
@@ -64,7 +65,7 @@ def test_shared_work_scores_as_the_pipeline_itself(candidate: Candidate) -> None
     A, B = steps.transform(learn.X), steps.transform(score.X)
     found, _ = next(iter(search.bundle_scores([candidate], A, learn.y, B, learn.X.shape[1], 3, 0)))
     fitted = grid.pipeline(candidate, learn.X.shape[1]).fit(learn.X, learn.y)
-    assert found == pytest.approx(grid.class_scores(fitted, score.X, 3), abs=1e-4)
+    assert found == pytest.approx(grid.row_scores(fitted, score.X, 3), abs=1e-4)
 
 
 def test_every_k_comes_from_one_query() -> None:
@@ -82,7 +83,7 @@ def test_nothing_is_fitted_on_what_is_scored() -> None:
     whole.X[rows >= 80, 0] *= 50
     learn, score = whole.take(rows < 80), whole.take(rows >= 80)
     made = Plan(whole, ((rows[rows < 80], rows[rows >= 80]),), score, "test", "validation")
-    found = {t.candidate.text(): t.accuracy for t in search.search(["knn"], made, 3)}
+    found = {t.candidate.text(): t.accuracy for t in search.search([grid.MODELS["knn"]], made, 3)}
     settings = [Candidate("knn", None, {"n_neighbors": k}) for k in range(1, 21)]
     alone, leaking = [], []
     for c in settings:
@@ -97,18 +98,17 @@ def test_nothing_is_fitted_on_what_is_scored() -> None:
 
 def test_k_larger_than_the_fold_is_not_tried() -> None:
     small = sample(24)
-    made = tables.plan(data({"training": small.take(np.arange(24) < 15), "test": small.take(np.arange(24) >= 15)}))
-    ks = [t.candidate.params["n_neighbors"] for t in search.search(["knn"], made, 3)]
+    made = make_plan(data({"training": small.take(np.arange(24) < 15), "test": small.take(np.arange(24) >= 15)}))
+    ks = [t.candidate.params["n_neighbors"] for t in search.search([grid.MODELS["knn"]], made, 3)]
     assert ks
     assert max(ks) <= min(len(a) for a, _ in made.folds)
 
 
-def test_halving_ranks_on_a_quarter_then_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "HALVE_FROM", 50)
-    trials = search.search(["svm_linear"], tables.plan(three_way()), 3)
+def test_halving_ranks_on_a_quarter_then_on_all() -> None:
+    trials = search.search([grid.MODELS["svm_linear"]], make_plan(three_way()), 3, halve_from=50)
     quarter = [t for t in trials if t.n_tracks == 27]
     full = [t for t in trials if t.n_tracks == 108]
-    assert len(quarter) == len(grid.candidates("svm_linear"))
+    assert len(quarter) == len(grid.candidates(grid.MODELS["svm_linear"]))
     assert len(full) == 2
     assert search.best(trials, "svm_linear") in full
 
@@ -116,7 +116,7 @@ def test_halving_ranks_on_a_quarter_then_on_all(monkeypatch: pytest.MonkeyPatch)
 def test_the_model_kept_is_chosen_by_its_choice_score() -> None:
     from analysis.studies import comparison
 
-    finals = search.finals(["knn", "naive_bayes"], [], tables.plan(three_way()), 3)
+    finals = search.finals([grid.MODELS[m] for m in ("knn", "naive_bayes")], [], make_plan(three_way()), 3)
     knn, bayes = (dataclasses.replace(f, chosen_score=c) for f, c in zip(finals, (0.9, 0.1), strict=True))
     wrong = dataclasses.replace(knn.report, answer=(knn.report.truth + 1) % 3)
     knn = dataclasses.replace(knn, report=wrong)
@@ -125,7 +125,7 @@ def test_the_model_kept_is_chosen_by_its_choice_score() -> None:
 
 
 def test_best_takes_the_simplest_of_equals() -> None:
-    trials = [search.Trial(Candidate("knn", None, {"n_neighbors": k}), 9, 0.5, True, 0.0) for k in (1, 2)]
+    trials = [search.Trial(Candidate("knn", None, {"n_neighbors": k}), 9, 1, 2, True, 0.0) for k in (1, 2)]
     best = search.best(trials, "knn")
     assert best is not None
     assert best.candidate.params["n_neighbors"] == 1
@@ -135,7 +135,7 @@ def test_best_takes_the_simplest_of_equals() -> None:
 
 
 def test_plan_with_three_splits() -> None:
-    made = tables.plan(three_way())
+    made = make_plan(three_way())
     ((a, v),) = made.folds
     assert (len(a), len(v), len(made.fit), len(made.report)) == (108, 36, 144, 36)
     assert made.reported == "test"
@@ -145,7 +145,7 @@ def test_plan_with_three_splits() -> None:
 
 def test_plan_without_test_reports_validation_and_says_so() -> None:
     d = three_way()
-    made = tables.plan(data({k: d.splits[k] for k in ("training", "validation")}))
+    made = make_plan(data({k: d.splits[k] for k in ("training", "validation")}))
     assert made.reported == "validation"
     assert any("VALIDATION" in n for n in made.notes)
     assert len(made.folds) == 3
@@ -156,24 +156,24 @@ def test_plan_without_test_reports_validation_and_says_so() -> None:
 
 def test_plan_refuses_a_single_split() -> None:
     with pytest.raises(MissingInput, match="training rows and others"):
-        tables.plan(data({"training": sample()}))
+        make_plan(data({"training": sample()}))
 
 
 def test_genre_absent_from_training_is_said_and_counts_as_wrong() -> None:
     d = three_way()
     training = d.splits["training"]
-    made = tables.plan(data({**d.splits, "training": training.take(training.y != 2)}))
+    made = make_plan(data({**d.splits, "training": training.take(training.y != 2)}))
     assert any("absent from training (c)" in n for n in made.notes)
     alone = data({"training": training.take(training.y != 2), "test": d.splits["test"]})
-    final = search.finals(["logistic"], [], tables.plan(alone), 3)[0]
+    final = search.finals([grid.MODELS["logistic"]], [], make_plan(alone), 3)[0]
     assert not final.report.correct[final.report.truth == 2].any()
 
 
 def test_subsample_keeps_shares_and_every_genre() -> None:
     whole = sample(300)
-    rows = tables.subsample(whole, 30, np.random.default_rng(0))
+    rows = subsample(whole, 30, np.random.default_rng(0))
     assert np.bincount(whole.y[rows]).tolist() == [10, 10, 10]
-    few = tables.subsample(whole.take(np.r_[0:200:3, [1], [2]]), 5, np.random.default_rng(0))
+    few = subsample(whole.take(np.r_[0:200:3, [1], [2]]), 5, np.random.default_rng(0))
     assert len(few) == 5
     assert len(np.unique(whole.take(np.r_[0:200:3, [1], [2]]).y[few])) == 3
     artists = np.unique(whole.groups[rows], return_counts=True)[1]
@@ -182,7 +182,7 @@ def test_subsample_keeps_shares_and_every_genre() -> None:
 
 def test_two_tracks_per_genre_leave_nothing_to_choose() -> None:
     tiny = sample(6, per_artist=1)
-    made = tables.plan(data({"training": tiny.take(np.arange(6) < 3), "test": tiny.take(np.arange(6) >= 3)}))
+    made = make_plan(data({"training": tiny.take(np.arange(6) < 3), "test": tiny.take(np.arange(6) >= 3)}))
     assert made.folds == ()
     assert any("too few tracks per genre" in n for n in made.notes)
 
@@ -202,7 +202,7 @@ def test_two_tracks_per_genre_leave_nothing_to_choose() -> None:
     ],
 )
 def test_columns_belong_to_features(column: str, feature: str) -> None:
-    assert tables.column_group(column) == feature
+    assert column_group(column) == feature
 
 
 # ---------------------------------------------------------------- leakage
@@ -213,7 +213,7 @@ def leak(artist: float) -> leakage.Leakage:
     inside = whole.groups < 45
     made = Plan(whole.take(inside), (), whole.take(~inside), "test", "nothing")
     candidate = Candidate("knn", None, {"n_neighbors": 1})
-    grouped = search.fit_and_score(candidate, made.fit, made.report, 3)
+    (grouped,) = search.fit_and_answer(candidate, made.fit, [made.report], 3, 0)
     return leakage.leakage_gap(candidate, made, grouped, 3, repeats=3)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,20 +15,19 @@ import pytest
 from analysis import compare as compare_module
 from analysis import explore as explore_module
 from analysis import feature_sets, learning_curve, pca_study, predict
-from analysis.data import samples as tables
+from analysis.data.plan import study_fold
+from analysis.data.samples import Sample, load
+from analysis.evaluation import Scored
+from analysis.figures import audio, plots
+from analysis.figures.base import png
 from analysis.results import output
-from analysis.studies import components, frames
+from analysis.studies import components, exploration, frames
 from featurestore.errors import MissingInput
 from featurestore.spec import Spec
 from featurestore.store.store import Store
 from featurestore.terminal import cli
-from tests.analysis_stores import SPEC, add_set, shrink_grids, small_store
+from tests.analysis_stores import SMALL_GRIDS, SPEC, add_set, small_store
 from tests.factories import make_store
-
-
-@pytest.fixture(autouse=True)
-def _small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
-    shrink_grids(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def test_pca_of_known_covariance() -> None:
 
 
 def test_all_components_change_nothing(store: Store) -> None:
-    data = tables.load(store, features="easy")
-    learn, score, _ = tables.study_fold(data)
+    data = load(store, features="easy")
+    learn, score, _ = study_fold(data)
     points = components.sweep(learn, score, 3, [1, 4], ("logistic", "knn", "svm_rbf"), seed=0, jobs=1)
     for name in ("logistic", "knn", "svm_rbf"):
         without, _, every = (p for p in points if p.model == name)
@@ -58,13 +59,11 @@ def test_all_components_change_nothing(store: Store) -> None:
 
 
 def test_pca_verdict_follows_its_interval() -> None:
-    from analysis.evaluation.statistics import Scored
-
     ids = np.arange(400)
 
     def answers(share: float) -> Scored:
         right = ids < share * 400
-        return Scored(ids, np.zeros(400, int), (~right).astype(int), ids, np.zeros((400, 2)))
+        return Scored(ids, np.zeros(400, int), (~right).astype(int), ids, np.zeros((400, 2)), ids, ids)
 
     less = [
         components.Point("knn", None, answers(0.9), answers(0.6)),
@@ -79,26 +78,25 @@ def test_pca_verdict_follows_its_interval() -> None:
 
 
 def test_pca_study_writes_its_tables(store: Store, tmp_path: Path) -> None:
-    study = pca_study.pca_study(store, groups=("mfcc", "rms"), names=("naive_bayes", "knn"), map_tracks=30)
+    study = pca_study.pca_study(store, groups=("mfcc", "rms"), models=("naive_bayes", "knn"), map_tracks=30)
     output.write(study, str(tmp_path))
-    groups = {r["group"]: r for r in study.tables["variance"].to_pylist()}
+    groups = {r["group"]: r for r in study.tables["variance"]}
     assert groups["all"]["columns"] == 147
     assert groups["rms"]["columns"] == 7
     assert {"explained", "components", "loadings", "frames", "maps"} <= set(study.figures)
     assert any("mel frames: of 32 dimensions" in s for s in study.sentences)
     assert study.sentences[-1].startswith("Does reducing dimension reduce overfitting here?")
-    assert {r["n"] for r in study.results.to_pylist()} == {6}
+    assert {r["n"] for r in study.rows} == {6}
 
 
 @pytest.mark.parametrize("kind", frames.KINDS)
-def test_incremental_frames_equal_one_pca(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incremental_frames_equal_one_pca(store: Store, kind: str) -> None:
     import scipy.fft
     from sklearn.decomposition import PCA
 
     import warehouse
 
-    monkeypatch.setattr(frames, "_BLOCK", 100)
-    found = frames.frame_pca(store, kind=kind, sample=50)
+    found = frames.frame_pca(store, kind=kind, sample=50, block=100)
     mels = [m for b in warehouse.iter_mels(store, split="training") for m in b.mels]
     every = np.concatenate([m[:, :: frames.EVERY].T for m in mels]).astype(float)
     if kind == "mfcc":
@@ -109,28 +107,29 @@ def test_incremental_frames_equal_one_pca(store: Store, kind: str, monkeypatch: 
 
 
 def test_sizes_are_log_spaced_and_refuse_too_few() -> None:
-    def rows(n: int) -> tables.Sample:
+    def rows(n: int) -> Sample:
         y = np.arange(n) % 5
-        return tables.Sample(np.zeros((n, 1), np.float32), y, np.arange(n), np.arange(n))
+        return Sample(np.zeros((n, 1), np.float32), y, np.arange(n), np.arange(n))
 
-    assert learning_curve.sizes(rows(2000), 3) == [20, 200, 2000]
-    assert learning_curve.sizes(rows(18), 8)[0] == 10
+    assert learning_curve.training_sizes(rows(2000), 3) == [20, 200, 2000]
+    assert learning_curve.training_sizes(rows(18), 8)[0] == 10
     with pytest.raises(MissingInput, match="at least 15 training tracks, found 14"):
-        learning_curve.sizes(rows(14), 8)
+        learning_curve.training_sizes(rows(14), 8)
 
 
 def test_learning_curve_rises_and_predicts(tmp_path: Path) -> None:
     store = make_store(str(tmp_path / "s"), tracks=120, artists_per_genre=20, spec=SPEC, arrays_too=False)
     add_set(store, "easy", 4)
-    study = learning_curve.learning_curve(store, features="easy", names=("naive_bayes",), n_sizes=4, repeats=2)
-    rows = study.results.to_pylist()
+    study = learning_curve.learning_curve(store, features="easy", models=("naive_bayes",), sizes=4, repeats=2)
+    rows = study.rows
     assert [r["n_train"] for r in rows] == sorted({r["n_train"] for r in rows})
     assert rows[-1]["n_train"] == 72
     assert rows[-1]["draws"] == 1
-    law = study.tables["power_law"].to_pylist()[0]
+    law = study.tables["power_law"][0]
     assert law["fma_large_low"] <= law["fma_large"] <= law["fma_large_high"] <= 1
-    output.write(study, str(tmp_path / "r"))
-    assert (tmp_path / "r/learning_curve/curve.png").stat().st_size > 5000
+    ax = study.figures["curve"]().axes[0]
+    assert ax.lines[0].get_xydata().tolist() == [[r["n_train"], r["accuracy"]] for r in rows]
+    assert {"fma_medium ", "fma_large "} == {t.get_text() for t in ax.texts}
 
 
 def test_feature_sets_find_the_column_that_matters(tmp_path: Path) -> None:
@@ -142,12 +141,12 @@ def test_feature_sets_find_the_column_that_matters(tmp_path: Path) -> None:
         table = pa.table({"track_id": ids["track_id"], "signal": pa.array(values, pa.float32())})
         store.write_catalog(f"features_{name}", table.slice(0, 140))
     study = feature_sets.feature_sets(store, sets=["good", "noise"], model="naive_bayes")
-    rows = {(r["kind"], r["features"]): r for r in study.results.to_pylist()}
+    rows = {(r["kind"], r["features"]): r for r in study.rows}
     assert rows["set", "good"]["accuracy"] > 0.9
     assert rows["set", "noise"]["change_high"] < 0
     assert rows["set", "noise"]["p_holm"] < 0.05
     assert study.facts["shared_tracks"] == 140
-    assert len(feature_sets.feature_sets(store, sets=["good", "librosa"], model="naive_bayes").results) > 20
+    assert len(feature_sets.feature_sets(store, sets=["good", "librosa"], model="naive_bayes").rows) > 20
 
 
 def test_sets_without_shared_tracks_are_refused(tmp_path: Path) -> None:
@@ -162,23 +161,25 @@ def test_sets_without_shared_tracks_are_refused(tmp_path: Path) -> None:
 def test_explore_draws_tracks_and_counts(store: Store, tmp_path: Path) -> None:
     study = explore_module.explore(store, groups=("rms", "zcr"), tracks=[5])
     output.write(study, str(tmp_path))
-    assert [r["tracks"] for r in study.results.to_pylist()] == [15, 15, 15]
-    assert [r["excerpts"] for r in study.results.to_pylist()] == [30, 30, 30]
+    assert [r["tracks"] for r in study.rows] == [15, 15, 15]
+    assert [r["excerpts"] for r in study.rows] == [30, 30, 30]
     assert {"class_counts", "durations", "distributions", "correlations", "track_5"} <= set(study.figures)
-    assert study.tables["missing"].num_rows == 14
+    bars = study.figures["class_counts"]().axes[0].patches
+    assert [bar.get_width() for bar in bars[:3]] == [r["training"] for r in study.rows]
+    assert len(study.tables["missing"]) == 14
     with pytest.raises(MissingInput, match="track 999 was not measured"):
         explore_module.explore(store, tracks=[999])
 
 
 def test_effect_size_in_closed_form() -> None:
     X = np.array([[0, 1, 5], [0, 2, 5], [2, 1, 5], [2, 2, np.nan]], np.float32)
-    assert explore_module.effect_sizes(X, np.array([0, 0, 1, 1])) == pytest.approx([1, 0, 0])
+    assert exploration.effect_sizes(X, np.array([0, 0, 1, 1])) == pytest.approx([1, 0, 0])
 
 
 def test_correlated_columns_share_a_cluster() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 200))
-    order, cluster, matrix = explore_module.correlation_clusters(np.column_stack([a, b, -np.exp(a), np.zeros(200)]))
+    order, cluster, matrix = exploration.correlation_clusters(np.column_stack([a, b, -np.exp(a), np.zeros(200)]))
     assert cluster[0] == cluster[2]
     assert len(set(cluster)) == 3
     assert abs(list(order).index(0) - list(order).index(2)) == 1
@@ -186,13 +187,72 @@ def test_correlated_columns_share_a_cluster() -> None:
 
 
 def test_chroma_and_centroid_of_a_sine() -> None:
-    from analysis.figures import audio
-
     spec = Spec()
     t = np.arange(spec.sample_rate) / spec.sample_rate
     chroma, centroid = audio.describe(np.sin(2 * np.pi * 440 * t).astype(np.float32), spec)
-    assert audio.PITCHES[int(chroma.mean(axis=1).argmax())] == "A"
+    assert int(chroma.mean(axis=1).argmax()) == 9  # pitch classes count from C: A
     assert np.median(centroid) == pytest.approx(440, rel=0.02)
+
+
+# ---------------------------------------------------------------- genres that look like mathematics
+
+DOLLARS = ("Ca$$h Rap", "$uicide$", "$\\frac{a$")
+
+
+@pytest.fixture(scope="module")
+def dollars(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("dollars")
+    made = make_store(str(folder / "store"), tracks=60, genres=DOLLARS, artists_per_genre=10, spec=SPEC)
+    add_set(made, "easy", 4)
+    tracks = made.read_catalog("tracks")
+    at = tracks.column_names.index("title")
+    made.write_catalog("tracks", tracks.set_column(at, "title", pa.array(["A$AP $ong $"] * len(tracks))))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("study", "given"),
+    [
+        (compare_module.compare, {"models": ("naive_bayes", "knn"), "grids": SMALL_GRIDS, "save": "none"}),
+        (explore_module.explore, {}),
+        (pca_study.pca_study, {"models": ("naive_bayes",)}),
+        (learning_curve.learning_curve, {"models": ("naive_bayes",), "sizes": 3, "repeats": 1}),
+        (feature_sets.feature_sets, {"sets": ["easy"], "model": "naive_bayes"}),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_genres_are_drawn_as_they_are_spelt(
+    dollars: Store, tmp_path: Path, study: Callable[..., output.Study], given: dict[str, Any]
+) -> None:
+    found = study(dollars, **({"features": "easy"} | given if "sets" not in given else given))
+    assert len(output.draw(found, str(tmp_path))) == len(found.figures) > 0
+
+
+def test_text_is_not_read_as_mathematics() -> None:
+    drawn = []
+
+    def make() -> Any:
+        drawn.append(plots.confusion(np.eye(3, dtype=int), DOLLARS, "$x$"))
+        return drawn[0]
+
+    png(make)
+    ax = drawn[0].axes[0]
+    labels = [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title]
+    assert [t.get_text() for t in labels[:3]] == list(DOLLARS)
+    assert not any(t.get_parse_math() for t in labels)
+
+
+def test_results_are_there_when_a_figure_fails(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> Any:
+        raise RuntimeError("cannot be drawn")
+
+    study = explore_module.explore(store, features="easy", tracks=[])
+    with pytest.raises(RuntimeError):
+        output.report(dataclasses.replace(study, figures={"broken": fails}), str(tmp_path))
+    assert "Ambient" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "explore").iterdir()} >= {"results.csv", "missing.csv", "study.json"}
 
 
 # ---------------------------------------------------------------- commands

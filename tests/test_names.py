@@ -19,7 +19,7 @@ from featurestore.errors import AudioError
 from featurestore.maintenance.verify import verify
 from featurestore.store.store import Store
 from featurestore.terminal import cli
-from tests.analysis_stores import shrink_grids, small_store
+from tests.analysis_stores import SMALL_GRIDS, small_store
 from tests.builds import SPEC, build_command, render_clip, run_build, start
 from tests.test_decode_ffmpeg import STAND_IN
 
@@ -120,12 +120,11 @@ def test_tags_of_a_name_that_looks_like_a_url(tmp_path: Path) -> None:
 def test_a_kept_model_answers_them(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shrink_grids(monkeypatch)
     model = str(tmp_path / "model")
-    compare.compare(small_store(tmp_path), names=("svm_linear",), models_dir=model)
+    compare.compare(small_store(tmp_path), models=("svm_linear",), grids=SMALL_GRIDS, models_dir=model)
     assert cli.run(predict.main, [model, str(music), "--format", "json"]) == 3
     out, err = capsys.readouterr()
-    names = [row["name"].removeprefix(f"{tmp_path}/") for row in json.loads(out)]
+    names = [row["path"].removeprefix(f"{tmp_path}/") for row in json.loads(out)]
     assert names == [rf"{SHOWN}/jazz/{SHOWN}.mp3", rf"{SHOWN}/rock/a.wav"]
     assert "begins as WAV" in err
 

@@ -14,48 +14,98 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from analysis.data.samples import Plan, Sample, subsample
-from analysis.evaluation import statistics
+from analysis.data.plan import Folds, Plan
+from analysis.data.samples import Sample, subsample
+from analysis.evaluation import Scored, by_track
 from analysis.models import grid
-from analysis.models.grid import Candidate
+from analysis.models.grid import Candidate, Model
 from featurestore.terminal import progress
 
 HALVE_FROM = 1000  # training tracks below which halving saves nothing worth having
 KERNEL_ROWS = 10_000
-_WEIGHT = ("gradient_boosting", "svm_linear", "svm_poly", "svm_rbf", "svm_sigmoid", "mlp", "logistic")
+_HEAVIEST = ("gradient_boosting", "svm_linear", "svm_poly", "svm_rbf", "svm_sigmoid", "mlp", "logistic")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A setting's accuracy over the tracks scored, after learning from n_tracks; converged: no fit hit its limit."""
+    """How one setting did.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    n_tracks : int
+        Tracks it learnt from (the most of any fold).
+    right, scored : int
+        Tracks answered rightly, of those scored.
+    converged : bool
+        Whether no fit stopped at its iteration limit.
+    seconds : float
+        Work, summed over folds.
+    """
 
     candidate: Candidate
     n_tracks: int
-    accuracy: float
+    right: int
+    scored: int
     converged: bool
     seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the scored tracks answered rightly."""
+        return self.right / self.scored
 
 
 @dataclasses.dataclass(frozen=True)
 class Final:
-    """The chosen setting, fitted once on all of the plan's rows and looked at once."""
+    """A model's chosen setting, fitted once on all of the plan's rows and looked at once.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    chosen_score : float or None
+        The accuracy it was chosen by; None where nothing could be tried.
+    pipeline : sklearn.pipeline.Pipeline
+        Fitted.
+    train, report : Scored
+        Its answers to what it learnt from, and to what is reported.
+    fit_s, predict_s : float
+        Seconds of the fit and of answering what is reported.
+    """
 
     candidate: Candidate
     chosen_score: float | None
     pipeline: Any
-    train: statistics.Scored
-    report: statistics.Scored
+    train: Scored
+    report: Scored
     fit_s: float
     predict_s: float
 
 
 def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, jobs: int, title: str) -> list[Any]:
-    """[function(*t) for t in tasks] through joblib (any backend set with joblib.parallel_config), with progress."""
+    """Call a function on many tasks through joblib (any backend set with joblib.parallel_config), with progress.
+
+    Parameters
+    ----------
+    function : callable
+        One that a process can be sent.
+    tasks : sequence of tuple
+        Its arguments.
+    jobs : int
+        Processes at once.
+    title : str
+        What the progress bar says.
+
+    Returns
+    -------
+    list
+        [function(*t) for t in tasks].
+    """
     import joblib
 
     pool = joblib.Parallel(n_jobs=min(jobs, len(tasks)) or 1, return_as="generator_unordered")
@@ -75,59 +125,147 @@ def _indexed(function: Callable[..., Any], i: int, task: tuple[Any, ...]) -> tup
         return i, function(*task)
 
 
-def search(names: Sequence[str], made: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1) -> list[Trial]:
-    """Every setting of these models on the plan's folds; deterministic by seed. [] where the plan has no folds."""
-    if not made.folds:
+def search(
+    models: Sequence[Model], plan: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1, halve_from: int = HALVE_FROM
+) -> list[Trial]:
+    """Try every setting of these models on the plan's folds; deterministic by seed.
+
+    Parameters
+    ----------
+    models : sequence of Model
+    plan : Plan
+    n_classes : int
+        Number of classes.
+    seed : int
+    jobs : int
+        Processes at once.
+    halve_from : int
+        Training tracks from which on the slow models first meet a quarter of them.
+
+    Returns
+    -------
+    list of Trial
+        Empty where the plan has no folds.
+    """
+    if not plan.folds:
         return []
-    rng = np.random.default_rng(seed)
-    quarter = [(a[subsample(made.fit.take(a), _n_tracks(made.fit, a) // 4, rng)], b) for a, b in made.folds]
-    halve = all(_n_tracks(made.fit, a) >= HALVE_FROM for a, _ in made.folds)
-    first: list[Candidate] = []
-    full: list[Candidate] = []
-    for name in names:
-        settings = _possible(grid.candidates(name), made)
-        (first if halve and grid.MODELS[name].halve else full).extend(settings)
-    trials = _try(first, made.fit, quarter, n_classes, seed, jobs, "first look (a quarter of the tracks)")
-    return trials + _try(full + _best_third(trials), made.fit, made.folds, n_classes, seed, jobs, "search")
+    fit, rng = plan.fit, np.random.default_rng(seed)
+    quarter = tuple((a[subsample(fit.take(a), _n_tracks(fit, a) // 4, rng)], b) for a, b in plan.folds)
+    halve = all(_n_tracks(fit, a) >= halve_from for a, _ in plan.folds)
+    first = [c for m in models if halve and m.halve for c in _possible(m, plan)]
+    full = [c for m in models if not (halve and m.halve) for c in _possible(m, plan)]
+    trials = _try(first, fit, quarter, n_classes, seed, jobs, "first look (a quarter of the tracks)")
+    return trials + _try(full + _best_third(trials), fit, plan.folds, n_classes, seed, jobs, "search")
 
 
 def best(trials: Iterable[Trial], name: str) -> Trial | None:
-    """The model's best setting among the trials on the most tracks; the simplest of equals; None without trials."""
+    """A model's best setting among its trials on the most tracks.
+
+    Parameters
+    ----------
+    trials : iterable of Trial
+    name : str
+        Name of the model.
+
+    Returns
+    -------
+    Trial or None
+        The simplest of equals; None without trials.
+    """
     mine = [t for t in trials if t.candidate.model == name]
     most = max((t.n_tracks for t in mine), default=0)
     return max((t for t in mine if t.n_tracks == most), key=lambda t: t.accuracy, default=None)
 
 
 def finals(
-    names: Sequence[str], trials: Sequence[Trial], made: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1
+    models: Sequence[Model], trials: Sequence[Trial], plan: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1
 ) -> list[Final]:
-    """Each model's best setting, fitted on all of `made.fit` and scored once on `made.report`."""
-    order = sorted(names, key=lambda n: _WEIGHT.index(n) if n in _WEIGHT else len(_WEIGHT))
+    """Fit each model's best setting on all of `plan.fit` and score it once on `plan.report`.
+
+    Parameters
+    ----------
+    models : sequence of Model
+    trials : sequence of Trial
+        What `search` found; a model without trials takes its first setting.
+    plan : Plan
+    n_classes, seed, jobs : int
+        As for `search`.
+
+    Returns
+    -------
+    list of Final
+        In the order of the models.
+    """
     tasks = []
-    for name in order:
-        trial = best(trials, name)
-        candidate = trial.candidate if trial else _possible(grid.candidates(name), made)[0]
-        tasks.append((candidate, trial.accuracy if trial else None, made.fit, made.report, n_classes, seed))
-    found = parallel(_final, tasks, jobs=jobs, title="final fits")
-    return sorted(found, key=lambda f: list(names).index(f.candidate.model))
+    for model in sorted(models, key=lambda m: _heaviest_first(m.name)):
+        trial = best(trials, model.name)
+        candidate = trial.candidate if trial else _possible(model, plan)[0]
+        tasks.append((candidate, trial.accuracy if trial else None, plan.fit, plan.report, n_classes, seed))
+    fitted = parallel(_final, tasks, jobs=jobs, title="final fits")
+    names = [m.name for m in models]
+    return sorted(fitted, key=lambda f: names.index(f.candidate.model))
 
 
 def fit(candidate: Candidate, learn: Sample, seed: int = 0) -> Any:
-    """The candidate's Pipeline fitted on `learn`."""
+    """Fit a candidate's Pipeline.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    learn : Sample
+        What it learns from.
+    seed : int
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+    """
     return _quietly(grid.pipeline(candidate, learn.X.shape[1], seed).fit, learn.X, learn.y)[0]
 
 
-def fit_and_score(
-    candidate: Candidate, learn: Sample, score: Sample, n_classes: int, seed: int = 0
-) -> statistics.Scored:
-    """One fit, and its answers to other tracks."""
-    return answers(fit(candidate, learn, seed), score, n_classes)
+def answers(fitted: Any, sample: Sample, n_classes: int) -> Scored:
+    """A fitted Pipeline's answers by track.
+
+    Parameters
+    ----------
+    fitted : sklearn.pipeline.Pipeline
+    sample : Sample
+        What it is to answer.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    Scored
+    """
+    return _by_track(sample, grid.row_scores(fitted, sample.X, n_classes))
 
 
-def answers(fitted: Any, sample: Sample, n_classes: int) -> statistics.Scored:
-    """A fitted Pipeline's answers, by track."""
-    scores = grid.class_scores(fitted, sample.X, n_classes)
-    return statistics.by_track(sample.track_ids, sample.y, sample.groups, scores)
+def fit_and_answer(
+    candidate: Candidate, learn: Sample, ask: Sequence[Sample], n_classes: int, seed: int
+) -> list[Scored]:
+    """One fit, and its answers to samples.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    learn : Sample
+        What it learns from.
+    ask : sequence of Sample
+        What it answers.
+    n_classes, seed : int
+
+    Returns
+    -------
+    list of Scored
+        One for each of `ask`.
+    """
+    fitted = fit(candidate, learn, seed)
+    return [answers(fitted, sample, n_classes) for sample in ask]
+
+
+def _by_track(sample: Sample, scores: np.ndarray) -> Scored:
+    return by_track(sample.track_ids, sample.y, sample.groups, scores)
 
 
 def _final(
@@ -146,10 +284,14 @@ def _n_tracks(sample: Sample, rows: np.ndarray) -> int:
     return len(np.unique(sample.track_ids[rows]))
 
 
-def _possible(settings: list[Candidate], made: Plan) -> list[Candidate]:
-    """Without the settings that the smallest fold cannot hold: more neighbours than rows."""
-    rows = min([len(a) for a, _ in made.folds] or [len(made.fit)])
-    return [c for c in settings if c.params.get("n_neighbors", 1) <= rows]
+def _heaviest_first(name: str) -> int:
+    return _HEAVIEST.index(name) if name in _HEAVIEST else len(_HEAVIEST)
+
+
+def _possible(model: Model, plan: Plan) -> list[Candidate]:
+    """The model's settings without those that the smallest fold cannot hold: more neighbours than rows."""
+    rows = min([len(a) for a, _ in plan.folds] or [len(plan.fit)])
+    return [c for c in grid.candidates(model) if c.params.get("n_neighbors", 1) <= rows]
 
 
 def _best_third(trials: Sequence[Trial]) -> list[Candidate]:
@@ -161,32 +303,30 @@ def _best_third(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def _try(
-    settings: Sequence[Candidate],
-    sample: Sample,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    n_classes: int,
-    seed: int,
-    jobs: int,
-    title: str,
+    settings: Sequence[Candidate], sample: Sample, folds: Folds, n_classes: int, seed: int, jobs: int, title: str
 ) -> list[Trial]:
-    """Score settings on folds: one task per bundle of settings that share work, and fold."""
+    """Score settings on folds: one task per fold and bundle of settings that share work."""
     bundles: dict[Any, list[Candidate]] = {}
     for c in settings:
         bundles.setdefault(_shared_work(c), []).append(c)
-    ordered = sorted(
-        bundles.values(), key=lambda b: _WEIGHT.index(b[0].model) if b[0].model in _WEIGHT else len(_WEIGHT)
+    ordered = sorted(bundles.values(), key=lambda b: _heaviest_first(b[0].model))
+    tasks = [(b, sample, learn, score, n_classes, seed) for b in ordered for learn, score in folds]
+    parts: dict[tuple[str, str], list[Trial]] = {(c.model, c.text()): [] for c in settings}
+    for trials in parallel(_try_bundle, tasks, jobs=jobs, title=title) if tasks else []:
+        for t in trials:
+            parts[t.candidate.model, t.candidate.text()].append(t)
+    return [_over_folds(p) for p in parts.values()]
+
+
+def _over_folds(parts: Sequence[Trial]) -> Trial:
+    return Trial(
+        parts[0].candidate,
+        max(p.n_tracks for p in parts),
+        sum(p.right for p in parts),
+        sum(p.scored for p in parts),
+        all(p.converged for p in parts),
+        sum(p.seconds for p in parts),
     )
-    tasks = [(b, sample, a, v, n_classes, seed) for b in ordered for a, v in folds]
-    results = parallel(_try_bundle, tasks, jobs=jobs, title=title) if tasks else []
-    trials = []
-    for i, bundle in enumerate(ordered):
-        parts = results[i * len(folds) : (i + 1) * len(folds)]
-        for j, c in enumerate(bundle):
-            right = sum(p[j][0] for p in parts) / sum(p[j][1] for p in parts)
-            learnt = max(p[j][4] for p in parts)
-            trials.append(Trial(c, learnt, right, all(p[j][2] for p in parts), sum(p[j][3] for p in parts)))
-    rank = {(c.model, c.text()): i for i, c in enumerate(settings)}
-    return sorted(trials, key=lambda t: rank[t.candidate.model, t.candidate.text()])
 
 
 def _shared_work(c: Candidate) -> tuple[Any, ...]:
@@ -198,54 +338,66 @@ def _shared_work(c: Candidate) -> tuple[Any, ...]:
 
 
 def _try_bundle(
-    bundle: list[Candidate], sample: Sample, a: np.ndarray, v: np.ndarray, n_classes: int, seed: int
-) -> list[tuple[int, int, bool, float, int]]:
-    """(tracks right, tracks, converged, seconds, tracks learnt from) of each setting of one bundle on one fold."""
+    bundle: list[Candidate], sample: Sample, a: np.ndarray, b: np.ndarray, n_classes: int, seed: int
+) -> list[Trial]:
+    """Each setting of one bundle on one fold."""
     from sklearn.pipeline import Pipeline
 
     started = time.perf_counter()
-    kernel = bundle[0].model.startswith("svm_")
-    if kernel and len(a) > KERNEL_ROWS:
+    if bundle[0].model.startswith("svm_") and len(a) > KERNEL_ROWS:
         tracks = _n_tracks(sample, a) * KERNEL_ROWS // len(a)
         a = a[subsample(sample.take(a), tracks, np.random.default_rng(seed))]
-    learn, score = sample.take(a), sample.take(v)
+    learn, score = sample.take(a), sample.take(b)
     before = Pipeline(grid.prefix(bundle[0].pca)).fit(learn.X)
     A, B = before.transform(learn.X), before.transform(score.X)
     out = []
-    for scores, converged in bundle_scores(bundle, A, learn.y, B, sample.X.shape[1], n_classes, seed):
-        scored = statistics.by_track(score.track_ids, score.y, score.groups, scores)
+    every = bundle_scores(bundle, A, learn.y, B, sample.X.shape[1], n_classes, seed)
+    for c, (scores, converged) in zip(bundle, every, strict=True):
+        correct = _by_track(score, scores).correct
         took, started = time.perf_counter() - started, time.perf_counter()
-        out.append((int(scored.correct.sum()), len(scored.truth), converged, took, learn.n_tracks))
+        out.append(Trial(c, learn.n_tracks, int(correct.sum()), len(correct), converged, took))
     return out
 
 
 def bundle_scores(
     bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int, seed: int
-) -> Iterable[tuple[np.ndarray, bool]]:
-    """(scores (len(B), n_classes), converged) of each setting of one model after learning A -> y.
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Scores of each setting of one model after learning A -> y; the settings share what they can.
 
-    A and B are prepared rows (scaled, projected) that had n_columns columns before. The settings share what they can:
-    those of one kernel differ in C alone, those of kNN in n_neighbors.
+    Parameters
+    ----------
+    bundle : list of Candidate
+        Settings of one model; of one kernel they differ in C alone, of kNN in n_neighbors.
+    A, B : (n, d), (m, d)
+        Prepared rows (scaled, projected) to learn from and to answer.
+    y : (n,) int64
+        Class codes of A.
+    n_columns : int
+        Columns that the rows had before they were prepared.
+    n_classes, seed : int
+
+    Yields
+    ------
+    scores : (m, n_classes) float64
+    converged : bool
     """
     name = bundle[0].model
-    method = _neighbour_scores if name == "knn" else _kernel_scores if name.startswith("svm_") else _plain_scores
-    return method(bundle, A, y, B, n_columns, n_classes, seed)
-
-
-def _plain_scores(
-    bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int, seed: int
-) -> Iterable[tuple[np.ndarray, bool]]:
-    for c in bundle:
-        fitted, converged = _quietly(grid.classifier(c, n_columns, seed).fit, A, y)
-        yield grid.class_scores(fitted, B, n_classes), converged
+    if name == "knn":
+        yield from _neighbour_scores(bundle, A, y, B, n_columns, n_classes)
+    elif name.startswith("svm_"):
+        yield from _kernel_scores(bundle, A, y, B, n_columns, n_classes)
+    else:
+        for c in bundle:
+            fitted, converged = _quietly(grid.classifier(c, n_columns, seed).fit, A, y)
+            yield grid.row_scores(fitted, B, n_classes), converged
 
 
 def _neighbour_scores(
-    bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int, seed: int
-) -> Iterable[tuple[np.ndarray, bool]]:
+    bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int
+) -> Iterator[tuple[np.ndarray, bool]]:
     """Every k from one query: votes of the first k neighbours, as KNeighborsClassifier counts them."""
     ks = [c.params["n_neighbors"] for c in bundle]
-    fitted = grid.classifier(dataclasses.replace(bundle[0], params={"n_neighbors": max(ks)}), n_columns, seed)
+    fitted = grid.classifier(dataclasses.replace(bundle[0], params={"n_neighbors": max(ks)}), n_columns)
     nearest = y[fitted.fit(A, y).kneighbors(B, return_distance=False)]
     votes = np.cumsum(nearest[:, :, None] == np.arange(n_classes), axis=1)
     for k in ks:
@@ -253,8 +405,8 @@ def _neighbour_scores(
 
 
 def _kernel_scores(
-    bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int, seed: int
-) -> Iterable[tuple[np.ndarray, bool]]:
+    bundle: list[Candidate], A: np.ndarray, y: np.ndarray, B: np.ndarray, n_columns: int, n_classes: int
+) -> Iterator[tuple[np.ndarray, bool]]:
     """Every C from one kernel matrix: the numbers SVC itself would use."""
     from sklearn.metrics.pairwise import pairwise_kernels
     from sklearn.svm import SVC
@@ -262,14 +414,14 @@ def _kernel_scores(
     params = grid.svm_params(bundle[0].params, n_columns)
     kernel = {k: v for k, v in params.items() if k != "C"}
     metric = kernel.pop("kernel")
-    # SVC's own default, where the functions of sklearn.metrics say 1
-    offset = {"coef0": kernel.pop("coef0", 0.0)} if metric in ("poly", "sigmoid") else {}
+    if metric in ("poly", "sigmoid"):
+        kernel.setdefault("coef0", 0.0)  # SVC's own default, where the functions of sklearn.metrics say 1
     left = A.astype(np.float64)
-    K = pairwise_kernels(left, metric=metric, **kernel, **offset)
-    L = pairwise_kernels(B.astype(np.float64), left, metric=metric, **kernel, **offset)
+    K = pairwise_kernels(left, metric=metric, **kernel)
+    L = pairwise_kernels(B.astype(np.float64), left, metric=metric, **kernel)
     for c in bundle:
         fitted, converged = _quietly(SVC(kernel="precomputed", C=c.params["C"], cache_size=500).fit, K, y)
-        yield grid.class_scores(fitted, L, n_classes), converged
+        yield grid.row_scores(fitted, L, n_classes), converged
 
 
 def _quietly(fit: Callable[..., Any], X: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:

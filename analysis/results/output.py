@@ -1,31 +1,30 @@
-"""What a study leaves behind: `<output>/<study>/results.csv`, further tables, PNG figures and study.json.
+"""What a study leaves behind: `<output>/<study>/results.csv`, further tables, study.json, and PNG figures.
 
 The CSV files hold no time and no path: the same seed and data give the same bytes. Times, versions and fingerprints
-are in study.json.
+are in study.json. Results are written and printed before the first figure is drawn.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import io
 import json
-import platform
 import posixpath
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from analysis import evaluation
 from analysis.data.samples import Data
+from analysis.figures.base import png
+from analysis.models.persist import PACKAGES
 from featurestore.store import files
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
 
-DPI = 110
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyarrow", "duckdb", "joblib", "matplotlib", "skops")
+Rows = Sequence[Mapping[str, Any]]
 
 
 class Clock:
@@ -37,12 +36,11 @@ class Clock:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time spent inside to stage `name`."""
-        self.seconds.setdefault(name, 0.0)
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def text(self) -> str:
         """`41.2 s: search 30.1 s (73 %), ...`, longest first."""
@@ -51,104 +49,184 @@ class Clock:
         return f"{total:.1f} s: " + ", ".join(f"{k} {v:.1f} s ({v / total:.0%})" for k, v in parts)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a study found: its main table (results.csv), other tables, figures by name, sentences, facts, times.
+    """What a study found.
 
-    timed is the main table as it is printed: with the columns that differ from run to run.
+    Parameters
+    ----------
+    name : str
+        Name of its folder.
+    rows : list of dict
+        The main table, results.csv.
+    shown : pyarrow.Table
+        The same for people: rounded, with the columns that differ from run to run.
+    notes, sentences : sequence of str
+        What a reader must know, and what was found.
+    facts : mapping
+        What study.json says beside the findings.
+    clock : Clock
+    tables : mapping of list of dict
+        Other tables by name.
+    figures : mapping of callable
+        What draws each figure, by name; called after everything else is written.
     """
 
     name: str
-    results: pa.Table
+    rows: Rows
+    shown: pa.Table
+    notes: Sequence[str]
     sentences: Sequence[str]
     facts: Mapping[str, Any]
     clock: Clock
-    tables: Mapping[str, pa.Table] = dataclasses.field(default_factory=dict)
-    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    timed: pa.Table | None = None
+    tables: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
 
 
-def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> pa.Table:
-    """Rows (dicts with the same keys) as an Arrow table; names gives the columns where there may be no row."""
-    if not rows:
-        return pa.table({n: pa.array([], pa.string()) for n in names or ()})
+def table(rows: Rows) -> pa.Table:
+    """Rows, dicts with the same keys, as an Arrow table.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+
+    Returns
+    -------
+    pyarrow.Table
+    """
     return pa.Table.from_pylist([dict(r) for r in rows])
 
 
-def shown(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows for the terminal: three decimals, and value, low, high in one cell. A family of columns is `x`, `x_low`
-    and `x_high`; the plain `low` and `high` belong to `accuracy`."""
-    out = []
-    for row in rows:
-        cells: dict[str, Any] = {}
-        for key, value in row.items():
-            name = key.removesuffix("low").removesuffix("high").rstrip("_")
-            if name != key and (name in row or not name):
-                continue
-            low, high = ("low", "high") if key == "accuracy" else (f"{key}_low", f"{key}_high")
-            if low in row and isinstance(value, float):
-                cells[f"{key} [95 %]"] = f"{value:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
-            else:
-                cells[key] = "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
-        out.append(cells)
-    return table(out)
+def for_people(rows: Rows, headings: Mapping[str, str] | None = None) -> pa.Table:
+    """Rows for the terminal: three decimals, and an estimate with its interval in one cell.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        At least one. The interval of `x` is `x_low` and `x_high`; that of `accuracy` is `low` and `high`.
+    headings : mapping of str, optional
+        Column -> heading, in order; an interval is shown where the heading ends in "[95 %]". None: every column.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    if headings is None:
+        every = [n for n in rows[0] if n.rpartition("_")[2] not in ("low", "high")]
+        headings = {n: f"{n} [95 %]" if _ends(n)[0] in rows[0] else n for n in every}
+    return table([{heading: _cell(r, name, heading) for name, heading in headings.items()} for r in rows])
 
 
-def facts(store: Store, data: Data, **more: Any) -> dict[str, Any]:
-    """What study.json says beside the figures: identity of store and data, split, this study's settings, versions."""
-    return {
-        "store": {"url": store.url, "spec_fingerprint": store.spec.fingerprint, "batches": len(store.batches())},
-        "data": {"fingerprint": data.fingerprint, "features": data.features, "columns": len(data.columns)},
-        "split": {"scheme": data.scheme, "tracks": {k: s.n_tracks for k, s in data.splits.items()}},
-        "classes": data.classes,
-        **more,
-        "versions": versions(),
+def _ends(name: str) -> tuple[str, str]:
+    return ("low", "high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
+
+
+def _cell(row: Mapping[str, Any], name: str, heading: str) -> Any:
+    value = row[name]
+    if not isinstance(value, float):
+        return "" if value is None else value
+    if not heading.endswith("[95 %]"):
+        return f"{value:.3f}"
+    return evaluation.Interval(value, *(row[end] for end in _ends(name))).text()
+
+
+def facts(store: Store, data: Data | None = None, **more: Any) -> dict[str, Any]:
+    """What study.json says beside the findings.
+
+    Parameters
+    ----------
+    store : Store
+    data : Data, optional
+        What was studied.
+    **more
+        The study's own settings.
+
+    Returns
+    -------
+    dict
+        Identity of store and data, split, settings, versions.
+    """
+    about: dict[str, Any] = {
+        "store": {"url": store.url, "spec_fingerprint": store.spec.fingerprint, "batches": len(store.batches())}
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries behind the figures."""
-    return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}}
+    if data:
+        about |= {
+            "data": {"fingerprint": data.fingerprint, "features": data.features, "columns": len(data.columns)},
+            "split": {"scheme": data.scheme, "tracks": {k: s.n_tracks for k, s in data.splits.items()}},
+            "classes": data.classes,
+        }
+    return {**about, **more, "versions": evaluation.versions(PACKAGES)}
 
 
 def write(study: Study, output: str) -> list[str]:
-    """Write the study under `output`/<study>/ (a path or an fsspec URL); returns the paths, results.csv first."""
-    fs, root = files.resolve(posixpath.join(output, study.name))
-    made: dict[str, bytes] = {"results.csv": _csv(study.results)}
-    made |= {f"{name}.csv": _csv(t) for name, t in study.tables.items()}
-    made |= {f"{name}.png": png(figure) for name, figure in study.figures.items()}
+    """Write a study's tables and study.json under `output`/<study>/.
+
+    Parameters
+    ----------
+    study : Study
+    output : str
+        Path or fsspec URL.
+
+    Returns
+    -------
+    list of str
+        The paths, results.csv first.
+    """
+    every = {"results": study.rows, **study.tables}
+    made = {f"{name}.csv": (tables.render(table(rows), "csv") + "\n").encode() for name, rows in every.items()}
     about = {
         "study": study.name,
         **study.facts,
+        "notes": list(study.notes),
         "findings": list(study.sentences),
         "seconds": {k: round(v, 3) for k, v in study.clock.seconds.items()},
     }
     made["study.json"] = (json.dumps(about, indent=1, ensure_ascii=False, default=str) + "\n").encode()
-    for name, content in made.items():
-        files.write_bytes(fs, posixpath.join(root, name), content)
-    return [posixpath.join(output, study.name, name) for name in made]
+    return [_put(study, output, name, content) for name, content in made.items()]
 
 
-def png(figure: Any) -> bytes:
-    """A matplotlib figure as PNG bytes, without the date that would make each run differ."""
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None})
-    return sink.getvalue()
+def draw(study: Study, output: str) -> list[str]:
+    """Draw a study's figures, each written before the next is drawn.
+
+    Parameters
+    ----------
+    study : Study
+    output : str
+        Path or fsspec URL.
+
+    Returns
+    -------
+    list of str
+        The paths.
+    """
+    with study.clock.stage("figures"):
+        return [_put(study, output, f"{name}.png", png(make)) for name, make in study.figures.items()]
+
+
+def _put(study: Study, output: str, name: str, content: bytes) -> str:
+    fs, root = files.resolve(posixpath.join(output, study.name))
+    files.write_bytes(fs, posixpath.join(root, name), content)
+    return posixpath.join(output, study.name, name)
 
 
 def report(study: Study, output: str, format: str = "table") -> None:
-    """Write the study and print it: the table on standard output, everything else for people on standard error.
+    """Write a study, print it, and draw its figures.
 
-    People see the rounded table with its times; programs (csv, json, parquet) get the rows of results.csv.
+    The table goes to standard output, everything else for people to standard error. People see the rounded table with
+    its times; programs (csv, json, parquet) get the rows of results.csv.
+
+    Parameters
+    ----------
+    study : Study
+    output : str
+        Folder, or fsspec URL, that gets the study's own folder.
+    format : str
+        table, csv, json, parquet or markdown.
     """
     made = write(study, output)
-    readable = format in ("table", "markdown") and study.timed is not None
-    tables.emit(study.timed if readable else study.results, format)
-    for sentence in study.sentences:
-        words.note(sentence)
+    tables.emit(study.shown if format in ("table", "markdown") else table(study.rows), format)
+    for line in (*(f"note: {n}" for n in study.notes), *study.sentences):
+        words.note(line)
+    made += draw(study, output)
     words.note(f"time: {study.clock.text()}")
     words.note("wrote " + ", ".join(made[:1] + [posixpath.basename(m) for m in made[1:]]))
-
-
-def _csv(t: pa.Table) -> bytes:
-    return (tables.render(t, "csv") + "\n").encode()

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.data.samples import Sample, column_groups
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.data.columns import column_groups
+from analysis.data.samples import Sample
+from analysis.evaluation import Interval, Scored, accuracy_interval, bootstrap_mean, by_track, interval
 from analysis.models import grid, search
-from analysis.models.grid import Candidate
 
 SHARES = (0.80, 0.90, 0.95, 0.99)
 JUDGED_AT = 0.95  # fixed beforehand: choosing the best-looking number would decide the answer
@@ -20,46 +19,118 @@ JUDGED_AT = 0.95  # fixed beforehand: choosing the best-looking number would dec
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """A PCA of standardised columns: explained (k,) shares of variance adding up to 1, loadings (k, d)."""
+    """A PCA of standardised columns.
+
+    Parameters
+    ----------
+    explained : (k,)
+        Shares of variance, adding up to 1.
+    loadings : (k, d)
+        Weights of the columns.
+    """
 
     explained: np.ndarray
     loadings: np.ndarray
 
     def needed(self, share: float) -> int:
         """The smallest number of components that keep this share of the variance."""
-        return min(len(self.explained), int(np.searchsorted(np.cumsum(self.explained), share - 1e-9)) + 1)
+        return components_for(self.explained, share)
+
+
+def components_for(explained: np.ndarray, share: float) -> int:
+    """The smallest number of components that keep a share of the variance.
+
+    Parameters
+    ----------
+    explained : (k,)
+        Shares of variance, largest first.
+    share : float
+        0 to 1.
+
+    Returns
+    -------
+    int
+        1 to k.
+    """
+    return min(len(explained), int(np.searchsorted(np.cumsum(explained), share - 1e-9)) + 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A model on `components` principal components (None: on the columns themselves): answers on both sides."""
+    """A model on a number of principal components.
+
+    Parameters
+    ----------
+    model : str
+    components : int or None
+        None: on the columns themselves.
+    train, score : Scored
+        Its answers to what it learnt from, and to what is scored.
+    """
 
     model: str
     components: int | None
     train: Scored
     score: Scored
 
+    @property
+    def gap(self) -> float:
+        """Train minus scored accuracy."""
+        return self.train.accuracy - self.score.accuracy
+
 
 def decompose(X: np.ndarray) -> Components:
-    """PCA of X (n, d), imputed and standardised. A group of constant columns has nothing to explain: zeros."""
+    """PCA of imputed and standardised rows.
+
+    Parameters
+    ----------
+    X : (n, d)
+        Rows; NaN where missing.
+
+    Returns
+    -------
+    Components
+        Columns that are all constant have nothing to explain: zeros.
+    """
     from sklearn.pipeline import Pipeline
 
-    return _components(Pipeline(grid.prefix(min(X.shape))).fit(X).named_steps["pca"])
-
-
-def _components(fitted: Any) -> Components:
+    fitted = Pipeline(grid.prefix(min(X.shape))).fit(X).named_steps["pca"]
     return Components(np.nan_to_num(fitted.explained_variance_ratio_), fitted.components_)
 
 
 def by_group(learn: Sample, columns: Sequence[str]) -> dict[str, Components]:
-    """`decompose` of all columns ("all") and of each feature's own, where a feature has more than one."""
+    """`decompose` of all columns and of each feature's own.
+
+    Parameters
+    ----------
+    learn : Sample
+    columns : sequence of str
+        Names of its columns.
+
+    Returns
+    -------
+    dict of Components
+        "all", then the features that have more than one column.
+    """
     groups = {name: at for name, at in column_groups(columns).items() if len(at) > 1}
-    single = {"all": list(range(len(columns)))}
-    return {name: decompose(learn.columns(at).X) for name, at in (single | groups).items()}
+    return {name: decompose(learn.columns(at).X) for name, at in ({"all": range(len(columns))} | groups).items()}
 
 
 def counts(most: int, needed: Sequence[int]) -> list[int]:
-    """Numbers of components to try: 1, 2, 5, 10, 20, 50, ... and those `needed`, none above `most`."""
+    """Numbers of components to try: 1, 2, 5, 10, 20, 50, ... and those needed, none above `most`.
+
+    Parameters
+    ----------
+    most : int
+        The last of them.
+    needed : sequence of int
+        Numbers that must be among them.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     steps = [m * 10**e for e in range(6) for m in (1, 2, 5)]
     return sorted({k for k in (*steps, *needed, most) if 1 <= k <= most})
 
@@ -70,6 +141,22 @@ def sweep(
     """Each model, at its fixed setting, without PCA and on the first k components; all fitted on `learn` alone.
 
     The components are computed once: the first k of a full PCA are the PCA with k components.
+
+    Parameters
+    ----------
+    learn, score : Sample
+        What is learnt from, and what is answered.
+    n_classes : int
+    ks : sequence of int
+        Numbers of components.
+    names : sequence of str
+        Models that have a fixed setting.
+    seed, jobs : int
+
+    Returns
+    -------
+    list of Point
+        By model; without PCA first, then by number of components.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import Pipeline
@@ -79,7 +166,7 @@ def sweep(
     rotate = PCA(svd_solver="full").fit(A)
     P, Q = rotate.transform(A), rotate.transform(B)
     tasks = []
-    for name in sorted(names, key=lambda n: n != "svm_rbf"):
+    for name in sorted(names, key=lambda n: n != "svm_rbf"):  # the slowest first
         for k in (None, *sorted(ks, reverse=True)):
             left, right = (A, B) if k is None else (P[:, :k], Q[:, :k])
             tasks.append((name, k, left, right, learn, score, n_classes, seed))
@@ -91,43 +178,81 @@ def sweep(
 def _point(
     name: str, k: int | None, A: np.ndarray, B: np.ndarray, learn: Sample, score: Sample, n_classes: int, seed: int
 ) -> Point:
-    params = dict(grid.FIXED[name])
-    if name == "knn":
-        params["n_neighbors"] = min(params["n_neighbors"], len(A))
-    one = [Candidate(name, None, params)]
-    both, _ = next(iter(search.bundle_scores(one, A, learn.y, np.vstack([A, B]), learn.X.shape[1], n_classes, seed)))
-    train = statistics.by_track(learn.track_ids, learn.y, learn.groups, both[: len(A)])
-    return Point(name, k, train, statistics.by_track(score.track_ids, score.y, score.groups, both[len(A) :]))
+    setting, both = grid.fixed(name, len(A)), np.vstack([A, B])
+    scores, _ = next(search.bundle_scores([setting], A, learn.y, both, learn.X.shape[1], n_classes, seed))
+    train = by_track(learn.track_ids, learn.y, learn.groups, scores[: len(A)])
+    return Point(name, k, train, by_track(score.track_ids, score.y, score.groups, scores[len(A) :]))
 
 
 def intervals(points: Sequence[Point], seed: int = 0) -> list[tuple[Interval, Interval]]:
-    """(train-minus-scored gap, scored accuracy) of each point; the gap's by independent bootstraps of both sides."""
+    """The gap and the scored accuracy of each point.
+
+    Parameters
+    ----------
+    points : sequence of Point
+    seed : int
+        Seed of the bootstraps.
+
+    Returns
+    -------
+    list of (gap, accuracy)
+        The gap's interval is that of independent bootstraps of both sides.
+    """
     draws = {}
     for i, side in enumerate(("train", "score")):
         right = np.column_stack([getattr(p, side).correct for p in points]).astype(float)
-        draws[side] = statistics.bootstrap_mean(right, getattr(points[0], side).groups, seed + i)
+        draws[side] = bootstrap_mean(right, getattr(points[0], side).groups, seed + i)
     gaps = draws["train"] - draws["score"]
     return [
-        (
-            statistics.interval(p.train.accuracy - p.score.accuracy, gaps[:, i]),
-            statistics.accuracy_interval(p.score, seed, draws["score"][:, i]),
-        )
+        (interval(p.gap, gaps[:, i]), accuracy_interval(p.score, seed, draws["score"][:, i]))
         for i, p in enumerate(points)
     ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What PCA to `components` changes in the gap and the scored accuracy: averaged over models, and by model."""
+    """What PCA changes: in the gap and in the scored accuracy.
+
+    Parameters
+    ----------
+    components : int
+        Dimensions that are left.
+    gap, score : Interval
+        The changes averaged over models.
+    by_model : mapping of (gap, score)
+        Those of each model.
+    """
 
     components: int
     gap: Interval
     score: Interval
     by_model: Mapping[str, tuple[Interval, Interval]]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per model and one of their mean: the changes with their intervals."""
+        every = {**self.by_model, "mean": (self.gap, self.score)}
+        return [
+            {"model": m, "components": self.components, **gap.cells("gap_change"), **score.cells("accuracy_change")}
+            for m, (gap, score) in every.items()
+        ]
+
 
 def judge(points: Sequence[Point], components: int, seed: int = 0) -> Verdict:
-    """PCA minus no PCA on the same tracks, paired, per model (gap, scored accuracy) and averaged over the models."""
+    """PCA minus no PCA on the same tracks, paired, per model and averaged over the models.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Each model without PCA and with it.
+    components : int
+        The number of components to judge.
+    seed : int
+        Seed of the bootstraps.
+
+    Returns
+    -------
+    Verdict
+    """
     without = {p.model: p for p in points if p.components is None}
     using = {p.model: p for p in points if p.components == components}
     sides = {}
@@ -135,16 +260,29 @@ def judge(points: Sequence[Point], components: int, seed: int = 0) -> Verdict:
         pairs = [(getattr(using[m], side), getattr(without[m], side)) for m in without]
         change = np.column_stack([a.correct.astype(float) - b.correct for a, b in pairs])
         change = np.column_stack([change, change.mean(axis=1)])
-        sides[side] = change.mean(axis=0), statistics.bootstrap_mean(change, pairs[0][0].groups, seed + i)
+        sides[side] = change.mean(axis=0), bootstrap_mean(change, pairs[0][0].groups, seed + i)
     (train, train_draws), (score, score_draws) = sides["train"], sides["score"]
-    gaps = [statistics.interval(v, d) for v, d in zip(train - score, (train_draws - score_draws).T, strict=True)]
-    scores = [statistics.interval(v, d) for v, d in zip(score, score_draws.T, strict=True)]
+    gaps = [interval(v, d) for v, d in zip(train - score, (train_draws - score_draws).T, strict=True)]
+    scores = [interval(v, d) for v, d in zip(score, score_draws.T, strict=True)]
     by_model = {m: (gaps[i], scores[i]) for i, m in enumerate(without)}
     return Verdict(components, gaps[-1], scores[-1], by_model)
 
 
 def answer(verdict: Verdict, n_columns: int, n_models: int, n: int, scored: str) -> str:
-    """The sentence the study exists for."""
+    """The sentence the study exists for.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    n_columns, n_models, n : int
+        Columns, models, and tracks scored.
+    scored : str
+        What is scored, in words.
+
+    Returns
+    -------
+    str
+    """
     if verdict.gap.high < 0:
         yes = "Yes: it reduces overfitting"
     elif verdict.gap.low > 0:
@@ -167,6 +305,15 @@ def answer(verdict: Verdict, n_columns: int, n_models: int, n: int, scored: str)
 
 
 def by_model(verdict: Verdict) -> str:
-    """The gap's change of each model, for a mean that may hide opposite effects."""
+    """The gap's change of each model, for a mean that may hide opposite effects.
+
+    Parameters
+    ----------
+    verdict : Verdict
+
+    Returns
+    -------
+    str
+    """
     parts = (f"{m} {gap.text(100, 1, sign=True)}" for m, (gap, _) in verdict.by_model.items())
     return f"change of the gap by model, in points: {'; '.join(parts)}"

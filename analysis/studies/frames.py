@@ -7,23 +7,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from featurestore.errors import MissingInput
 from featurestore.store.store import Store
 
 KINDS = ("mel", "mfcc")
 N_MFCC = 20
 EVERY = 8  # frames are 23 ms apart and half overlap: neighbours say almost the same
-_BLOCK = 8192  # frames per update
+BLOCK = 8192  # frames per update
 _BATCH = 16  # spectrograms in memory at once
 
 
 @dataclasses.dataclass(frozen=True)
 class FramePCA:
-    """explained (k,) shares of variance; points (m, 2): a random sample of frames on the first two components;
-    genres (m,) object and track_ids (m,) of those; n_frames: frames the PCA learnt from, of n_excerpts."""
+    """A PCA of frames.
 
-    kind: str
+    Parameters
+    ----------
+    explained : (k,)
+        Shares of variance.
+    points : (m, 2)
+        A random sample of frames on the first two components.
+    genres : (m,) object
+        Their genres.
+    n_frames, n_excerpts : int
+        Frames that the PCA learnt from, of how many excerpts.
+    """
+
     explained: np.ndarray
-    components: np.ndarray
     points: np.ndarray
     genres: np.ndarray
     n_frames: int
@@ -39,43 +49,57 @@ def frame_pca(
     subset: str | None = None,
     sample: int = 4000,
     seed: int = 0,
+    block: int = BLOCK,
 ) -> FramePCA:
     """Incremental PCA of every EVERY-th frame of a split's labelled excerpts, in dB, centred but not rescaled.
 
-    mel: the stored bands; mfcc: their first 20 DCT-II coefficients (librosa's mfcc). Raises MissingInput without mels.
+    Parameters
+    ----------
+    store : Store
+    kind : str
+        mel: the stored bands; mfcc: their first 20 DCT-II coefficients (librosa's mfcc).
+    split, scheme, subset : str
+        Which excerpts.
+    sample : int
+        Frames to keep as points.
+    seed : int
+        Seed of that sample.
+    block : int
+        Frames per update, at least as many as there are dimensions.
+
+    Returns
+    -------
+    FramePCA
+
+    Raises
+    ------
+    MissingInput
+        If the store has no such spectrogram.
     """
     from sklearn.decomposition import IncrementalPCA
 
-    rng = np.random.default_rng(seed)
-    model: IncrementalPCA | None = None
-    keep, genres, priority = _empty(store, kind), np.empty(0, object), np.empty(0)
+    rng, model = np.random.default_rng(seed), IncrementalPCA()
+    kept, genres, priority = list[np.ndarray](), np.empty(0, object), np.empty(0)
     n_frames = n_excerpts = 0
-    for frames, labels, excerpts in _blocks(_frames(store, kind, split, scheme, subset)):
+    for frames, labels, excerpts in _blocks(_frames(store, kind, split, scheme, subset), block):
         n_excerpts += excerpts
-        if model is None:
-            model = IncrementalPCA(min(frames.shape))
+        if not n_frames:
+            model.set_params(n_components=min(frames.shape))
         if len(frames) >= model.n_components:  # a last block may be too short to update with
             model.partial_fit(frames)
             n_frames += len(frames)
         # a uniform sample of a stream: the frames with the smallest random numbers
         priority = np.concatenate([priority, rng.random(len(frames))])
         best = np.sort(np.argsort(priority, kind="stable")[:sample])
-        keep, genres = np.concatenate([keep, frames])[best], np.concatenate([genres, labels])[best]
+        kept, genres = [np.concatenate([*kept, frames])[best]], np.concatenate([genres, labels])[best]
         priority = priority[best]
-    if model is None:
-        from featurestore.errors import MissingInput
-
+    if not n_frames:
         raise MissingInput(
             f"store {store.url}: no labelled {split} spectrogram to take frames from",
             "Label the tracks, or measure audio with `python -m featurestore build`.",
         )
-    points = model.transform(keep)[:, :2]
-    ratio = model.explained_variance_ratio_
-    return FramePCA(kind, ratio, model.components_, points, genres, n_frames, n_excerpts)
-
-
-def _empty(store: Store, kind: str) -> np.ndarray:
-    return np.empty((0, min(N_MFCC, store.spec.n_mels) if kind == "mfcc" else store.spec.n_mels))
+    points = model.transform(kept[0])[:, :2]
+    return FramePCA(model.explained_variance_ratio_, points, genres, n_frames, n_excerpts)
 
 
 def _frames(
@@ -96,15 +120,18 @@ def _frames(
             yield part.T, genre
 
 
-def _blocks(parts: Iterator[tuple[np.ndarray, str]]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Whole excerpts gathered into blocks of at least _BLOCK frames: (frames, genre of each, excerpts)."""
-    frames: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for part, genre in parts:
-        frames.append(part)
-        labels.append(np.full(len(part), genre, dtype=object))
-        if sum(map(len, frames)) >= _BLOCK:
-            yield np.concatenate(frames), np.concatenate(labels), len(frames)
-            frames, labels = [], []
-    if frames:
-        yield np.concatenate(frames), np.concatenate(labels), len(frames)
+def _blocks(parts: Iterator[tuple[np.ndarray, str]], size: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Whole excerpts gathered into blocks of at least `size` frames: (frames, genre of each, excerpts)."""
+    gathered: list[tuple[np.ndarray, str]] = []
+    for part in parts:
+        gathered.append(part)
+        if sum(len(frames) for frames, _ in gathered) >= size:
+            yield _joined(gathered)
+            gathered = []
+    if gathered:
+        yield _joined(gathered)
+
+
+def _joined(parts: list[tuple[np.ndarray, str]]) -> tuple[np.ndarray, np.ndarray, int]:
+    labels = [np.full(len(frames), genre, dtype=object) for frames, genre in parts]
+    return np.concatenate([frames for frames, _ in parts]), np.concatenate(labels), len(parts)

@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 
-from analysis.data.samples import Plan, Sample, join
-from analysis.evaluation import statistics
-from analysis.evaluation.statistics import Interval, Scored
+from analysis.data.plan import Plan
+from analysis.data.samples import Sample, join
+from analysis.evaluation import Interval, Scored, accuracy_interval, bootstrap_mean, concat, interval
 from analysis.models import search
 from analysis.models.grid import Candidate
 
@@ -22,7 +22,16 @@ REPEATS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """Accuracy under both splits, the difference (random minus grouped), and the random deals' n and number."""
+    """What a random split flatters a model by.
+
+    Parameters
+    ----------
+    model : str
+    grouped, random, gap : Interval
+        Accuracy under both splits, and random minus grouped.
+    n_tracks, repeats : int
+        Tracks scored in each random deal, and their number.
+    """
 
     model: str
     grouped: Interval
@@ -32,7 +41,7 @@ class Leakage:
     repeats: int
 
     def sentence(self, scheme: str) -> str:
-        """The finding in one line."""
+        """The finding in one line; `scheme` names the grouped split."""
         if self.gap.low == self.gap.high:
             verdict = "every deal is answered alike, so no gap can show"
         elif self.gap.low > 0:
@@ -50,7 +59,7 @@ class Leakage:
 
 def leakage_gap(
     candidate: Candidate,
-    made: Plan,
+    plan: Plan,
     grouped: Scored,
     n_classes: int,
     *,
@@ -62,29 +71,53 @@ def leakage_gap(
 
     Nothing is chosen here: the setting comes from the grouped search, which if anything favours the grouped split.
     The interval of the gap is that of two independent bootstraps over groups.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    plan : Plan
+    grouped : Scored
+        The candidate's answers under the grouped split.
+    n_classes, repeats, seed, jobs : int
+
+    Returns
+    -------
+    Leakage
     """
-    pool = join([made.fit, made.report])
+    pool = join([plan.fit, plan.report])
     tasks = []
     for r in range(repeats):
-        out = deal(pool, made.report, np.random.default_rng([seed, r]))
-        tasks.append((candidate, pool.take(~out), pool.take(out), n_classes, seed))
-    scored = search.parallel(search.fit_and_score, tasks, jobs=jobs, title="leakage: random splits")
+        out = deal(pool, plan.report, np.random.default_rng([seed, r]))
+        tasks.append((candidate, pool.take(~out), [pool.take(out)], n_classes, seed))
+    scored = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="leakage: random splits")
     # a track dealt out several times appears several times; resampling its group takes all its answers along
-    everything = statistics.concat(scored)
+    everything = concat([answers for (answers,) in scored])
     random = _draws(everything, seed + 1)
     store = _draws(grouped, seed)
     return Leakage(
         candidate.model,
-        statistics.accuracy_interval(grouped, seed),
-        statistics.accuracy_interval(everything, seed + 1),
-        statistics.interval(everything.accuracy - grouped.accuracy, random - store),
+        accuracy_interval(grouped, seed),
+        accuracy_interval(everything, seed + 1),
+        interval(everything.accuracy - grouped.accuracy, random - store),
         len(grouped.truth),
         repeats,
     )
 
 
 def deal(pool: Sample, like: Sample, rng: np.random.Generator) -> np.ndarray:
-    """(n,) bool over the pool's rows: a random choice of as many tracks of each genre as `like` has."""
+    """A random choice of as many tracks of each genre as another sample has.
+
+    Parameters
+    ----------
+    pool, like : Sample
+    rng : numpy.random.Generator
+        Source of the choice.
+
+    Returns
+    -------
+    (n,) bool
+        Over the pool's rows; rows of a track stay together.
+    """
     ids, first = np.unique(pool.track_ids, return_index=True)
     y = pool.y[first]
     _, like_first = np.unique(like.track_ids, return_index=True)
@@ -94,4 +127,4 @@ def deal(pool: Sample, like: Sample, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draws(scored: Scored, seed: int) -> np.ndarray:
-    return statistics.bootstrap_mean(scored.correct.astype(float), scored.groups, seed)
+    return bootstrap_mean(scored.correct.astype(float), scored.groups, seed)

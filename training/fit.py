@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import EXIT_DONE, MissingStore, UsageError
 from featurestore.terminal import cli, tables, words
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.run import devices, loop
     from training.shards import check
 
-    chosen = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(catalogue.Settings)}
+    chosen: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(catalogue.Settings)}
     settings = catalogue.settings_for(**chosen)
     store = store_to_check(args.store, parser.get_default("store"))
     data = check.open_data(check.folder_of(args.data, catalogue.KINDS[args.model]), store=store, verify=args.verify)

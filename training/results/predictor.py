@@ -17,7 +17,8 @@ from analysis.evaluation import Answers, Card, answer, audio_files
 from featurestore import registry
 from featurestore.datasets import encode_name
 from featurestore.errors import AudioError, MissingInput, SpecMismatch
-from featurestore.store.store import OWN_SET, Store
+from featurestore.spec import Spec
+from featurestore.store.store import Store
 from training.shards.encoding import resize
 
 BATCH = 64
@@ -59,7 +60,7 @@ def predict(
     SpecMismatch
         Where the model knows other feature columns.
     """
-    columns = _columns(card)
+    columns = card.positions(registry.column_names(_spec(card).groups)) if card.kind == "features" else None
     limit = card.threshold if threshold is None else threshold
     rows, failures = [], {}
     for path in audio_files(paths):
@@ -127,7 +128,7 @@ def score_file(
     """
     from featurestore.audio.decode import decode
 
-    heard = decode(path, dataclasses.replace(card.spec, excerpts=excerpts))
+    heard = decode(path, dataclasses.replace(_spec(card), excerpts=excerpts))
     means = []
     for excerpt in heard:
         windows = np.stack(list(windows_of(card, _measure(card, excerpt.y, columns))))
@@ -166,20 +167,18 @@ def _measure(card: Card, y: np.ndarray, columns: list[int] | None) -> np.ndarray
         return y
     from featurestore.extract import extract
 
-    measured = extract(y, card.spec)
+    measured = extract(y, _spec(card))
     if card.kind == "features":
         return measured.features[columns]
     return resize(measured.mel.T, card.image, card.image) if card.image else measured.mel.T
 
 
-def _columns(card: Card) -> list[int] | None:
-    """Where the card's feature columns are among those that are measured."""
-    if card.kind != "features":
-        return None
-    if card.feature_set != OWN_SET or card.spec is None:
+def _spec(card: Card) -> Spec:
+    """The numbers to measure audio with. Raises MissingInput where audio cannot be measured for the model."""
+    if card.spec is None:
         raise MissingInput(
             f"the model {card.name} was trained on the imported feature set {card.feature_set!r}, "
             "which cannot be measured from audio",
             "Train one on our own: `python -m training.export_tfrecords --kind features`, then `fit mlp`.",
         )
-    return card.positions(registry.column_names(card.spec.groups))
+    return card.spec

@@ -13,6 +13,7 @@ from typing import Any
 
 from analysis.evaluation import Card, Evaluation, find_model, load_model, save_model
 from featurestore.errors import FeatureStoreError
+from featurestore.store.store import OWN_SET
 from training.backend import keras, tensorflow
 from training.networks import catalogue
 from training.networks.catalogue import Settings
@@ -85,7 +86,7 @@ def save(
         threshold=default_threshold(len(side.classes)),
         feature_set=side.feature_set,
         columns=side.columns,
-        spec=side.spec,
+        spec=side.spec if side.feature_set in (None, OWN_SET) else None,
         window=window,
         image=side.image,
         evaluation=evaluation.as_dict() if evaluation else {},

@@ -67,7 +67,8 @@ def examples_of(
     MissingInput
         Where the store has no labelled row of that kind.
     """
-    snapshot, columns = store.snapshot().fingerprint, ()
+    snapshot = store.snapshot().fingerprint
+    columns: tuple[str, ...] = ()
     if kind == "features":
         rows, columns = _feature_rows(store, scheme, subset, feature_set or OWN_SET)
     else:

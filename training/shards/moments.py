@@ -93,5 +93,5 @@ class Moments:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Moments:
         """The moments that `as_dict` gave."""
-        sums = (np.array(values[name], np.float64) for name in ("n", "total", "squares"))
-        return cls(*sums, tuple(values["longest"]))
+        n, total, squares = (np.array(values[name], np.float64) for name in ("n", "total", "squares"))
+        return cls(n, total, squares, tuple(values["longest"]))

@@ -98,7 +98,7 @@ def test_evaluate_prints_the_figures_and_refuses_other_shards(
     other = make_store(str(tmp_path / "o"), tracks=30, spec=SPEC, genres=("A", "B", "C"), arrays_too=False)
     export(other, kind="features", output=str(tmp_path / "tf"))
     loaded, card = saved.load(model)
-    with pytest.raises(DataMismatch, match=r"expects genres \('Ambient'"):
+    with pytest.raises(DataMismatch, match=r"expects classes \('Ambient'"):
         loop.evaluate_saved(loaded, card, open_data(str(tmp_path / "tf/features")), "test")
 
 

@@ -104,12 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.results import report
     from training.run import devices, loop
     from training.shards import check
+    from training.shards.sidecar import Sidecar
 
+    store = store_to_check(args.store, parser.get_default("store"))
+    folder = check.folder_of(args.data, catalogue.KINDS[args.model])
+    Sidecar.read(folder)  # what is missing is said before TensorFlow is loaded
+    device = devices.choose(args.device, args.precision)  # before anything asks TensorFlow for a device
     chosen: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(catalogue.Settings)}
     settings = catalogue.settings_for(**chosen)
-    store = store_to_check(args.store, parser.get_default("store"))
-    data = check.open_data(check.folder_of(args.data, catalogue.KINDS[args.model]), store=store, verify=args.verify)
-    device = devices.choose(args.device, args.precision)
+    data = check.open_data(folder, store=store, verify=args.verify)
     for line in loop.describe(data, settings, device):
         words.note(line)
     output = args.output or f"models/{args.model}"

@@ -24,7 +24,6 @@ from training.shards.sidecar import Sidecar
 
 CYCLE = 16  # shards read at once
 SHUFFLE_BYTES = 512_000_000
-READ_BYTES = 1_000_000  # of one shard, before the next one has its turn
 CACHE_SHARE = 0.25  # of the machine's memory
 
 
@@ -91,7 +90,6 @@ def load(
     cache: bool | None = None,
     limit: int | None = None,
     cast: bool = True,
-    read_bytes: int = READ_BYTES,
 ) -> Any:
     """Batches (x, y) or, for training, (x, y, w) of a split.
 
@@ -121,8 +119,6 @@ def load(
         Take the first records only.
     cast : bool
         False leaves x in the dtype on disk (float16, or uint8 steps), which the device casts; features are cast.
-    read_bytes : int
-        Bytes of one shard that are read before the next one has its turn.
 
     Returns
     -------
@@ -136,7 +132,7 @@ def load(
     options = tf.data.Options()
     options.deterministic = deterministic or not training
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    strings = functools.partial(_strings, data, split, deterministic=options.deterministic, read_bytes=read_bytes)
+    strings = functools.partial(_strings, data, split, deterministic=options.deterministic)
     keep = _fits_memory(data, split) if cache is None else cache
     if training:
         stream = _epochs(data, split, strings, batch_size, epochs, seed, keep)
@@ -191,14 +187,14 @@ def _fits_memory(data: DataSet, split: str) -> bool:
     return sum(s.bytes for s in data.sidecar.of_split(split)) < CACHE_SHARE * memory
 
 
-def _strings(data: DataSet, split: str, *, deterministic: bool, order: Any = None, read_bytes: int = READ_BYTES) -> Any:
+def _strings(data: DataSet, split: str, *, deterministic: bool, order: Any = None) -> Any:
     """The serialised records of a split, several shards at once, some records of each in turn.
 
-    `order` permutes the shards. Records travel between threads `read_bytes` at a time: one by one, the threads would
-    spend more on waking each other than on reading. Damage that `data` has counted is left out.
+    `order` permutes the shards. Records travel between threads `data.read_bytes` at a time: one by one, the threads
+    would spend more on waking each other than on reading. Damage that `data` has counted is left out.
     """
     tf = tensorflow()
-    some = max(1, read_bytes // _record_bytes(data, split))
+    some = max(1, data.read_bytes // _record_bytes(data, split))
     paths = tf.constant(data.paths[split])
 
     def blocks(path: Any) -> Any:

@@ -229,17 +229,11 @@ def evaluate_saved(model: Any, card: Card, data: DataSet, split: str, *, seed: i
     side = data.sidecar
     if card.spec is not None:
         require_spec(side, card.spec, here=f"the model {card.name}", there=data.url)
-    pairs = {
-        "kind": (card.kind, side.kind),
-        "genres": (card.classes, side.classes),
-        "image side": (card.image, side.image),
-        "feature set": (card.feature_set, side.feature_set),
-        "columns": (card.columns, side.columns),
-    }
-    for what, (expected, found) in pairs.items():
+    for name in ("kind", "classes", "image", "feature_set", "columns"):
+        expected, found = getattr(card, name), getattr(side, name)
         if expected != found:
             raise DataMismatch(
-                f"{data.url}: the model {card.name} expects {what} {expected}, the shards have {found}",
+                f"{data.url}: the model {card.name} expects {name} {expected}, the shards have {found}",
                 "Name the shards the model was made for with --data, or train again.",
             )
     data.require(split)

@@ -24,6 +24,7 @@ from training.shards.examples import examples_of
 from training.shards.sidecar import NAME, DataMismatch, Shard, Sidecar, require_spec
 
 AGAIN = "Export again with `python -m training.export_tfrecords --force`, or copy the folder again."
+READ_BYTES = 1_000_000
 MOST_LOST = 0.5  # of a split's records; beyond that a run would not be of this data set
 
 
@@ -39,12 +40,15 @@ class DataSet:
         Split to local files.
     lost : mapping
         Split to damaged records that are left out.
+    read_bytes : int
+        Bytes of one shard that are read before the next one has its turn; the order of records depends on it.
     """
 
     url: str
     sidecar: Sidecar
     paths: Mapping[str, tuple[str, ...]]
     lost: Mapping[str, int]
+    read_bytes: int = READ_BYTES
 
     def records(self, split: str) -> int:
         """Sound records of a split."""

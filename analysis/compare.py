@@ -56,7 +56,6 @@ def compare(
     models_dir: str = "models/compare",
     precision: float = 0.7,
     seed: int = 0,
-    jobs: int = 1,
 ) -> output.Study:
     """Search, fit and report each model on a feature set, as the module says.
 
@@ -75,7 +74,7 @@ def compare(
         Folder of the kept model.
     precision : float
         The kept model answers "unknown" below the confidence from which on it was right this often, 0 to 1.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -95,18 +94,18 @@ def compare(
         plan = make_plan(data, seed=seed)
     n_classes, chosen = len(data.classes), [grids[name] for name in models]
     with clock.stage("search"):
-        trials = search.search(chosen, plan, n_classes, seed=seed, jobs=jobs)
+        trials = search.search(chosen, plan, n_classes, seed=seed)
     with clock.stage("final fits"):
-        finals = search.finals(chosen, trials, plan, n_classes, seed=seed, jobs=jobs)
+        finals = search.finals(chosen, trials, plan, n_classes, seed=seed)
     finals.sort(key=lambda f: -f.report.accuracy)
     top = comparison.chosen(finals)
     with clock.stage("leakage gap"):
-        gap, sentence = _leakage(top, data, plan, seed, jobs)
+        gap, sentence = _leakage(top, data, plan, seed)
     with clock.stage("intervals"):
         read = comparison.readings(finals, data, plan, seed)
         rows = comparison.result_rows(finals, read)
     with clock.stage("kept model"):
-        card, kept = _keep(store, data, plan, finals, save, models_dir, precision=precision, seed=seed, jobs=jobs)
+        card, kept = _keep(store, data, plan, finals, save, models_dir, precision=precision, seed=seed)
     headline = comparison.headline(read[finals.index(top)], top.candidate.model, data, plan)
     timed = [{**r, "fit_s": f.fit_s, "predict_s": f.predict_s} for r, f in zip(rows, finals, strict=True)]
     return output.Study(
@@ -118,9 +117,6 @@ def compare(
         facts=output.facts(
             store,
             data,
-            seed=seed,
-            subset=subset,
-            jobs=jobs,
             chosen_on=plan.chosen_on,
             reported=plan.reported,
             leakage=gap,
@@ -143,10 +139,10 @@ def _check(names: Sequence[str], save: str) -> None:
         raise UsageError(f"--save {save}: {persist.UNSAFE[save]}", "Choose best, or another model.")
 
 
-def _leakage(top: Final, data: Data, plan: Plan, seed: int, jobs: int) -> tuple[dict[str, Any] | None, str]:
+def _leakage(top: Final, data: Data, plan: Plan, seed: int) -> tuple[dict[str, Any] | None, str]:
     if data.scheme == "random":
         return None, "leakage gap: this is the random split; give --scheme artist or official to see the gap"
-    found = leakage.leakage_gap(top.candidate, plan, top.report, len(data.classes), seed=seed, jobs=jobs)
+    found = leakage.leakage_gap(top.candidate, plan, top.report, len(data.classes), seed=seed)
     sentence = found.sentence(data.scheme)
     unknown = np.mean(np.concatenate([s.groups for s in data.splits.values()]) < 0)
     if data.scheme == "artist" and unknown > 0.5:
@@ -180,11 +176,12 @@ def _figures(
     best = read[finals.index(top)]
     out: dict[str, Callable[[], Any]] = {
         "accuracy": partial(
-            plots.accuracies,
+            plots.estimates,
             names,
             [e.accuracy for e in read],
-            [f.train.accuracy for f in finals],
+            "accuracy (share of tracks)",
             f"{data.features} ({what}, {data.scheme} split)",
+            train=[f.train.accuracy for f in finals],
         ),
         "confusion": partial(plots.confusion, best.confusion, data.classes, f"{top.candidate.model}: {what}"),
         "per_genre": partial(plots.f1_by_genre, data.classes, dict(list(f1.items())[:5]), f"F1 by genre ({what})"),

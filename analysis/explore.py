@@ -48,7 +48,7 @@ def explore(
     tracks : sequence of int, optional
         Ids of tracks to draw; None: the first of each of three genres.
     seed : int
-        Kept in study.json; nothing here is random.
+        Taken as by the other studies; nothing here is random.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def explore(
         shown=output.for_people(rows),
         notes=notes,
         sentences=[exploration.summary(rows)],
-        facts=output.facts(store, features=features, scheme=scheme, subset=subset, seed=seed),
+        facts=output.facts(store, scheme=scheme),
         clock=clock,
         tables=tables,
         figures=drawn,
@@ -143,7 +143,7 @@ def _picture(store: Store, about: Mapping[str, Any]) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, explore, print."""
-    parser = options.parser("explore", __doc__, jobs=False)
+    parser = options.parser("explore", __doc__)
     parser.add_argument("--tracks", metavar="ID,ID", type=options.numbers, default=None, help="tracks to draw")
     return options.run(explore, parser, argv)
 

@@ -57,7 +57,6 @@ def feature_sets(
     subset: str | None = None,
     model: str = "svm_rbf",
     seed: int = 0,
-    jobs: int = 1,
 ) -> output.Study:
     """Compare feature sets with one model at its fixed setting.
 
@@ -70,7 +69,7 @@ def feature_sets(
         As for `analysis.data.samples.load`.
     model : str
         A model that has a fixed setting.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -94,7 +93,7 @@ def feature_sets(
         setting = grid.fixed(model, len(learn))
         parts = [(learn.columns(v.columns), score.columns(v.columns)) for v in choices]
         tasks = [(setting, mine, [mine, other], len(data.classes), seed) for mine, other in parts]
-        answers = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="feature sets")
+        answers = search.parallel(search.fit_and_answer, tasks, title="feature sets")
     with clock.stage("intervals"):
         rows = _rows(choices, answers, seed)
     return output.Study(
@@ -106,9 +105,6 @@ def feature_sets(
         facts=output.facts(
             store,
             data,
-            seed=seed,
-            subset=subset,
-            jobs=jobs,
             sets=list(loaded),
             model=model,
             setting=dict(grid.FIXED[model]),
@@ -281,9 +277,9 @@ def _figure(rows: Sequence[dict[str, Any]], scored: str) -> Callable[[], Any]:
         plots.estimates,
         [names[r["kind"]] + r["features"] for r in rows],
         [_interval(r, "accuracy", "") for r in rows],
-        rows[0]["accuracy"],
         f"{scored} accuracy (share of {rows[0]['n']} tracks), 95 % intervals; dashed: everything together",
         "features alone, together and left out",
+        reference=rows[0]["accuracy"],
     )
 
 

@@ -38,7 +38,14 @@ Draws = dict[tuple[str, int], list[list[Scored]]]  # (model, size) -> answers on
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A fitted power law, and the laws of bootstrap resamples of scored groups and of draws."""
+    """A fitted power law and its uncertainty.
+
+    Parameters
+    ----------
+    fitted : PowerLaw
+    resampled : sequence of PowerLaw
+        Those of bootstrap resamples of scored groups and of draws.
+    """
 
     fitted: powerlaw.PowerLaw
     resampled: Sequence[powerlaw.PowerLaw]
@@ -75,7 +82,6 @@ def learning_curve(
     sizes: int = SIZES,
     repeats: int = REPEATS,
     seed: int = 0,
-    jobs: int = 1,
 ) -> output.Study:
     """Run the study at the models' fixed settings.
 
@@ -88,7 +94,7 @@ def learning_curve(
         Models that have a fixed setting.
     sizes, repeats : int
         Training sizes, and draws of each.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -108,7 +114,7 @@ def learning_curve(
         learn, score, scored = study_fold(data, seed=seed)
         ladder = training_sizes(learn, sizes)
     with clock.stage("fits"):
-        draws = _draws(learn, score, ladder, models, repeats, len(data.classes), seed, jobs)
+        draws = _draws(learn, score, ladder, models, repeats, len(data.classes), seed)
     with clock.stage("power laws"):
         laws = {m: _law(draws, m, ladder, seed) for m in models}
     accuracy = {key: _accuracy(found, seed) for key, found in draws.items()}
@@ -123,9 +129,6 @@ def learning_curve(
         facts=output.facts(
             store,
             data,
-            seed=seed,
-            subset=subset,
-            jobs=jobs,
             scored_on=scored,
             n_scored=score.n_tracks,
             repeats=repeats,
@@ -177,7 +180,6 @@ def _draws(
     repeats: int,
     n_classes: int,
     seed: int,
-    jobs: int,
 ) -> Draws:
     """All models learn from the same draws."""
     tasks, keys = [], []
@@ -188,7 +190,7 @@ def _draws(
             tasks += [(grid.fixed(m, len(part)), part, [part, score], n_classes, seed) for m in models]
             keys += [(m, n) for m in models]
     out: Draws = {}
-    answers = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="learning curve")
+    answers = search.parallel(search.fit_and_answer, tasks, title="learning curve")
     for key, found in zip(keys, answers, strict=True):
         out.setdefault(key, []).append(found)
     return out

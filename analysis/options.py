@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from analysis.results import output
+from featurestore.errors import UsageError
 from featurestore.store.store import Store
 from featurestore.terminal import cli
 
 
-def parser(study: str, description: str | None, *, features: bool = True, jobs: bool = True) -> cli.Parser:
+def parser(study: str, description: str | None, *, features: bool = True) -> cli.Parser:
     """A parser with --store, --features, --groups, --scheme, --subset, --output, --jobs, --backend, --seed, --format.
 
     Parameters
@@ -20,8 +22,8 @@ def parser(study: str, description: str | None, *, features: bool = True, jobs: 
         Name of the command.
     description : str
         What its help says.
-    features, jobs : bool
-        Whether it takes one feature set, and whether it works in parallel.
+    features : bool
+        Whether it takes one feature set.
 
     Returns
     -------
@@ -35,9 +37,8 @@ def parser(study: str, description: str | None, *, features: bool = True, jobs: 
     cli.add_scheme(out)
     cli.add_subset(out)
     cli.add_output(out, "reports")
-    if jobs:
-        cli.add_jobs(out)
-        out.add_argument("--backend", metavar="NAME", default="loky", help="joblib backend: loky, threading, dask, ...")
+    cli.add_jobs(out)
+    out.add_argument("--backend", metavar="NAME", default="loky", help="joblib backend: loky, threading, dask, ...")
     cli.add_seed(out)
     cli.add_format(out)
     return out
@@ -51,7 +52,7 @@ def run(study: Callable[..., output.Study], parser: argparse.ArgumentParser, arg
     study : callable
         Takes a store, and keyword arguments named as the parser's options.
     parser : argparse.ArgumentParser
-        What `parser` made, with the study's own options.
+        What `parser` made, with the study's own options. Their values are the `settings` of study.json.
     argv : sequence of str or None
         The command line; None: that of the process.
 
@@ -61,10 +62,11 @@ def run(study: Callable[..., output.Study], parser: argparse.ArgumentParser, arg
         Exit code 0.
     """
     given = vars(parser.parse_args(argv))
-    store, folder, format = (given.pop(name) for name in ("store", "output", "format"))
-    with joblib_backend(given.pop("backend", "loky")):
+    store, folder, format, jobs, backend = (given.pop(k) for k in ("store", "output", "format", "jobs", "backend"))
+    with workers(jobs, backend):
         done = study(Store.open(store), **given)
-    output.report(done, folder, format)
+    settings = {**given, "jobs": jobs, "backend": backend}
+    output.report(dataclasses.replace(done, facts={**done.facts, "settings": settings}), folder, format)
     return 0
 
 
@@ -90,12 +92,14 @@ def share(text: str) -> float:
 
 
 @contextlib.contextmanager
-def joblib_backend(name: str) -> Iterator[None]:
-    """Run joblib's work inside on a backend.
+def workers(jobs: int, backend: str) -> Iterator[None]:
+    """Let joblib work inside with so many processes of a backend.
 
     Parameters
     ----------
-    name : str
+    jobs : int
+        How many work at once.
+    backend : str
         A backend that joblib knows.
 
     Raises
@@ -105,13 +109,11 @@ def joblib_backend(name: str) -> Iterator[None]:
     """
     import joblib
 
-    from featurestore.errors import UsageError
-
     try:
-        config = joblib.parallel_config(backend=name)
+        config = joblib.parallel_config(backend=backend, n_jobs=jobs)
     except (ValueError, ImportError) as error:
         raise UsageError(
-            f"--backend {name}: {error}", "loky works everywhere; dask needs the extra [cluster]."
+            f"--backend {backend}: {error}", "loky works everywhere; dask needs the extra [cluster]."
         ) from None
     with config:
         yield

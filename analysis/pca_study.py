@@ -54,7 +54,6 @@ def pca_study(
     frames: str = "mel",
     map_tracks: int = MAP_TRACKS,
     seed: int = 0,
-    jobs: int = 1,
 ) -> output.Study:
     """Run the study.
 
@@ -69,7 +68,7 @@ def pca_study(
         Frames to decompose: mel, mfcc or none.
     map_tracks : int
         Most tracks on the 2-D maps; 0: no maps.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -95,7 +94,7 @@ def pca_study(
     judged = whole.needed(components.JUDGED_AT)
     with clock.stage("models x components"):
         ks = components.counts(len(whole.explained), needed)
-        points = components.sweep(learn, score, len(data.classes), ks, models, seed=seed, jobs=jobs)
+        points = components.sweep(learn, score, len(data.classes), ks, models, seed=seed)
     with clock.stage("intervals"):
         rows = _rows(points, whole, seed)
         verdict = components.judge(points, judged, seed)
@@ -121,9 +120,6 @@ def pca_study(
         facts=output.facts(
             store,
             data,
-            seed=seed,
-            subset=subset,
-            jobs=jobs,
             scored_on=scored,
             settings={n: dict(grid.FIXED[n]) for n in models},
             verdict={"components": verdict.components, "gap": vars(verdict.gap), "accuracy": vars(verdict.score)},

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import joblib
 import numpy as np
 
 from analysis import compare, learning_curve, pca_study
@@ -47,24 +48,22 @@ def make(folder: str, tracks: int) -> Store:
     )
 
 
-def run_study(name: str, store: Store, jobs: int, folder: str) -> Study:
+def run_study(name: str, store: Store, folder: str) -> Study:
     """One study with its default settings."""
     if name == "compare":
-        return compare.compare(store, jobs=jobs, models_dir=f"{folder}/model")
+        return compare.compare(store, models_dir=f"{folder}/model")
     if name == "pca_study":
-        return pca_study.pca_study(store, jobs=jobs, frames="none")
-    return learning_curve.learning_curve(store, jobs=jobs)
+        return pca_study.pca_study(store, frames="none")
+    return learning_curve.learning_curve(store)
 
 
-def study_rows(
-    store: Store, names: Iterable[str], jobs: int, folder: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def study_rows(store: Store, names: Iterable[str], folder: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(seconds in all and by stage, and memory, of each study; seconds of work of each model of compare)."""
     rows: list[dict[str, Any]] = []
     by_model: list[dict[str, Any]] = []
     for name in names:
         started = time.perf_counter()
-        study = run_study(name, store, jobs, folder)
+        study = run_study(name, store, folder)
         total = time.perf_counter() - started
         by_model += [{"model": m, **seconds} for m, seconds in study.facts.get("model_seconds", {}).items()]
         stages = sorted(study.clock.seconds.items(), key=lambda p: -p[1])[:4]
@@ -137,7 +136,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="studies-") as folder:
         store = make(f"{folder}/store", args.tracks)
         shortcuts = shortcut_rows(store, args.repeats, min(args.shortcut_rows, args.tracks // 2))
-        studies, by_model = study_rows(store, [s for s in args.studies.split(",") if s], args.jobs, folder)
+        with joblib.parallel_config(n_jobs=args.jobs):
+            studies, by_model = study_rows(store, [s for s in args.studies.split(",") if s], folder)
     found = {"studies": studies, "shortcuts": shortcuts, **({"models of compare": by_model} if by_model else {})}
     common.report(args.format, found, tracks=args.tracks, columns=518, jobs=args.jobs)
 

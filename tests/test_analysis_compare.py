@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
@@ -65,7 +66,9 @@ def test_figures_show_the_rows(store: Store, tmp_path: Path) -> None:
 
 def test_same_seed_same_bytes_whatever_the_jobs(store: Store, tmp_path: Path) -> None:
     for name, jobs in (("a", 1), ("b", 2)):
-        output.write(run(store, tmp_path, features="easy", models=("svm_rbf", "mlp"), jobs=jobs), str(tmp_path / name))
+        with joblib.parallel_config(n_jobs=jobs):
+            study = run(store, tmp_path, features="easy", models=("svm_rbf", "mlp"))
+        output.write(study, str(tmp_path / name))
     for name in ("results.csv", "search.csv", "per_genre.csv", "confusion.csv"):
         assert (tmp_path / "a/compare" / name).read_bytes() == (tmp_path / "b/compare" / name).read_bytes()
     assert "seconds" not in (tmp_path / "a/compare/results.csv").read_text()

@@ -30,7 +30,7 @@ def test_macro_f1_and_confusion_equal_scikit_learn() -> None:
 
     rng = np.random.default_rng(0)
     s = scored(rng.integers(0, 4, 60).tolist(), rng.integers(0, 3, 60).tolist())
-    assert evaluation.macro_f1(s, 6) == pytest.approx(f1_score(s.truth, s.answer, average="macro"))
+    assert evaluation.macro_f1_interval(s, 6).value == pytest.approx(f1_score(s.truth, s.answer, average="macro"))
     assert np.array_equal(evaluation.confusion(s, 6), confusion_matrix(s.truth, s.answer, labels=range(6)))
 
 

@@ -51,7 +51,7 @@ def test_pca_of_known_covariance() -> None:
 def test_all_components_change_nothing(store: Store) -> None:
     data = load(store, features="easy")
     learn, score, _ = study_fold(data)
-    points = components.sweep(learn, score, 3, [1, 4], ("logistic", "knn", "svm_rbf"), seed=0, jobs=1)
+    points = components.sweep(learn, score, 3, [1, 4], ("logistic", "knn", "svm_rbf"), seed=0)
     for name in ("logistic", "knn", "svm_rbf"):
         without, _, every = (p for p in points if p.model == name)
         assert (without.components, every.components) == (None, 4)
@@ -96,7 +96,7 @@ def test_incremental_frames_equal_one_pca(store: Store, kind: str) -> None:
 
     import warehouse
 
-    found = frames.frame_pca(store, kind=kind, sample=50, block=100)
+    found = frames.frame_pca(store, kind=kind, sample=50, at_once=10)
     mels = [m for b in warehouse.iter_mels(store, split="training") for m in b.mels]
     every = np.concatenate([m[:, :: frames.EVERY].T for m in mels]).astype(float)
     if kind == "mfcc":

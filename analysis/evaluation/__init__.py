@@ -8,7 +8,7 @@ model says about itself (`Card`) and what it answers (`answer`) are here too, so
 
 from analysis.evaluation.answers import UNKNOWN, Answers, answer, audio_files
 from analysis.evaluation.card import Card, find_model, load_model, save_model, versions
-from analysis.evaluation.classes import class_scores, confusion, f1_by_class, macro_f1, macro_f1_interval
+from analysis.evaluation.classes import class_scores, confusion, f1_by_class, macro_f1_interval
 from analysis.evaluation.intervals import (
     RESAMPLES,
     Interval,
@@ -45,7 +45,6 @@ __all__ = [
     "holm",
     "interval",
     "load_model",
-    "macro_f1",
     "macro_f1_interval",
     "mcnemar",
     "paired_difference",

@@ -60,27 +60,10 @@ def f1_by_class(matrix: np.ndarray) -> np.ndarray:
     return np.divide(2 * hit, both, out=np.zeros(hit.shape, dtype=float), where=both > 0)
 
 
-def macro_f1(scored: Scored, n_classes: int) -> float:
-    """Mean F1 over the classes that occur as truth or as answer: scikit-learn's f1_score(average="macro").
-
-    Parameters
-    ----------
-    scored : Scored
-        Answers by track.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    float
-        0 to 1.
-    """
-    matrix = confusion(scored, n_classes)
-    return float(f1_by_class(matrix)[_present(matrix)].mean())
-
-
 def macro_f1_interval(scored: Scored, n_classes: int, seed: int = 0) -> Interval:
-    """Macro-F1 with its bootstrap interval over groups; the classes averaged stay those of the sample.
+    """Macro-F1, the mean F1 of the classes that occur as truth or as answer, with its bootstrap interval over groups.
+
+    It is scikit-learn's f1_score(average="macro"); in every resample the classes averaged stay those of the sample.
 
     Parameters
     ----------
@@ -105,16 +88,13 @@ def macro_f1_interval(scored: Scored, n_classes: int, seed: int = 0) -> Interval
     code = resampled_units(scored.groups)
     cells = np.zeros((code.max() + 1, n_classes * n_classes))
     np.add.at(cells, (code, scored.truth * n_classes + scored.answer), 1)
-    present = _present(cells.sum(axis=0).reshape(n_classes, n_classes))
+    matrix = cells.sum(axis=0).reshape(n_classes, n_classes)
+    present = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
     draws = [
         f1_by_class((w @ cells).reshape(-1, n_classes, n_classes))[:, present].mean(axis=1)
         for w in group_weights(len(cells), np.random.default_rng(seed))
     ]
-    return interval(macro_f1(scored, n_classes), np.concatenate(draws))
-
-
-def _present(matrix: np.ndarray) -> np.ndarray:
-    return (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
+    return interval(float(f1_by_class(matrix)[present].mean()), np.concatenate(draws))
 
 
 def class_scores(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:

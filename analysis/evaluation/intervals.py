@@ -15,11 +15,22 @@ _CHUNK_CELLS = 4_000_000  # cells of a block of bootstrap weights: 32 MB
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """An estimate and the two ends of its 95 % interval."""
+    """An estimate and its 95 % interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The estimate and the two ends.
+    """
 
     value: float
     low: float
     high: float
+
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval is above zero, -1 where it is below, 0 where it holds zero."""
+        return int(self.low > 0) - int(self.high < 0)
 
     def text(self, scale: float = 1.0, digits: int = 3, sign: bool = False) -> str:
         """The interval in words.

@@ -42,7 +42,18 @@ def png(make: Callable[[], Any]) -> bytes:
 
 
 def style(i: int) -> dict[str, Any]:
-    """Colour and marker of class i; 64 combinations."""
+    """Colour and marker of a class.
+
+    Parameters
+    ----------
+    i : int
+        Code of the class; 64 codes look different.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of matplotlib's plot and scatter.
+    """
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
 

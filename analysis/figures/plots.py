@@ -20,52 +20,42 @@ def _errors(values: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray]:
     return cells[:, 0], np.abs(cells[:, 1:].T - cells[:, 0])
 
 
-def accuracies(names: Sequence[str], reported: Sequence[Interval], train: Sequence[float], title: str) -> Any:
-    """Accuracy of each model with its interval, and on the rows it learnt from.
+def estimates(
+    names: Sequence[str],
+    values: Sequence[Interval],
+    xlabel: str,
+    title: str,
+    *,
+    train: Sequence[float] | None = None,
+    reference: float | None = None,
+) -> Any:
+    """Estimates with their intervals, one a line.
 
     Parameters
     ----------
     names : sequence of n str
-        Models.
-    reported : sequence of n Interval
-        Accuracies on what is reported, 0 to 1.
-    train : sequence of n float
-        Accuracies on what they learnt from.
-    title : str
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax, y = named_lines(names, "accuracy (share of tracks)", title, 0.38)
-    values, error = _errors(reported)
-    ax.hlines(y, values, train, color="#BBBBBB", lw=2, zorder=1, label="train-minus-reported gap")
-    ax.errorbar(values, y, xerr=error, fmt="o", color=COLOURS[0], capsize=3, label="reported, 95 % interval")
-    ax.scatter(train, y, marker="D", color=COLOURS[1], zorder=3, label="on the rows it learnt from")
-    ax.set_xlim(0, 1.03)
-    legend_below(fig)
-    return fig
-
-
-def estimates(names: Sequence[str], values: Sequence[Interval], reference: float, xlabel: str, title: str) -> Any:
-    """Estimates with their intervals, one a line, and a dashed reference.
-
-    Parameters
-    ----------
-    names : sequence of n str
+        What is estimated.
     values : sequence of n Interval
-    reference : float
-        Where the dashed line stands.
     xlabel, title : str
+    train : sequence of n float, optional
+        Accuracies of the same models on what they learnt from, drawn beside.
+    reference : float, optional
+        Where a dashed line stands.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    fig, ax, y = named_lines(names, xlabel, title, 0.27, 9)
+    fig, ax, y = named_lines(names, xlabel, title)
     middle, error = _errors(values)
-    ax.errorbar(middle, y, xerr=error, fmt="o", color=COLOURS[0], capsize=3, ms=5)
-    ax.axvline(reference, color="#555555", lw=1, ls="--")
+    ax.errorbar(middle, y, xerr=error, fmt="o", color=COLOURS[0], capsize=3, ms=5, label="reported, 95 % interval")
+    if reference is not None:
+        ax.axvline(reference, color="#555555", lw=1, ls="--")
+    if train is not None:
+        ax.hlines(y, middle, train, color="#BBBBBB", lw=2, zorder=1, label="train-minus-reported gap")
+        ax.scatter(train, y, marker="D", color=COLOURS[1], zorder=3, label="on the rows it learnt from")
+        ax.set_xlim(0, 1.03)
+        legend_below(fig)
     return fig
 
 

@@ -22,7 +22,15 @@ FOLDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Calibrated:
-    """A fitted Pipeline and the calibrator that turns its scores into probabilities."""
+    """A fitted Pipeline and the calibrator that turns its scores into probabilities.
+
+    Parameters
+    ----------
+    pipeline, calibrator : sklearn.pipeline.Pipeline
+        Fitted; the calibrator on the evidence that `grid.evidence` gives of the first.
+    n_classes : int
+        Number of classes.
+    """
 
     pipeline: Any
     calibrator: Any
@@ -44,9 +52,7 @@ class Calibrated:
         return _known_classes(self.calibrator, grid.evidence(self.pipeline, X, self.n_classes))
 
 
-def calibrate(
-    candidate: Candidate, fit: Sample, n_classes: int, *, seed: int = 0, jobs: int = 1
-) -> tuple[Any, Scored] | None:
+def calibrate(candidate: Candidate, fit: Sample, n_classes: int, *, seed: int = 0) -> tuple[Any, Scored] | None:
     """Fit the calibrator of a candidate on out-of-fold scores.
 
     Parameters
@@ -54,7 +60,7 @@ def calibrate(
     candidate : Candidate
     fit : Sample
         What the model learnt from.
-    n_classes, seed, jobs : int
+    n_classes, seed : int
 
     Returns
     -------
@@ -69,7 +75,7 @@ def calibrate(
         return None
     tasks = [(candidate, fit.take(a), fit.take(b), n_classes, seed) for a, b in folds]
     scores, probabilities = np.empty((len(fit), n_classes)), np.empty((len(fit), n_classes))
-    for (_, b), part in zip(folds, search.parallel(_evidence, tasks, jobs=jobs, title="calibration"), strict=True):
+    for (_, b), part in zip(folds, search.parallel(_evidence, tasks, title="calibration"), strict=True):
         scores[b] = part
     for a, b in folds:
         probabilities[b] = _known_classes(_fit(scores[a], fit.y[a], seed), scores[b])

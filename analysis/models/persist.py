@@ -38,7 +38,6 @@ def keep(
     *,
     precision: float = 0.7,
     seed: int = 0,
-    jobs: int = 1,
 ) -> tuple[Card | None, str]:
     """Calibrate a model on out-of-fold scores of its own rows, choose the threshold there, write model and card.
 
@@ -52,7 +51,7 @@ def keep(
         Where it is kept.
     precision : float
         How often answers above the threshold are to be right, 0 to 1.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -62,7 +61,7 @@ def keep(
         What was kept, or why nothing was.
     """
     n_classes, report = len(data.classes), plan.report
-    calibration = calibrate(final.candidate, plan.fit, n_classes, seed=seed, jobs=jobs)
+    calibration = calibrate(final.candidate, plan.fit, n_classes, seed=seed)
     if calibration is None:
         return None, "no model kept: some genre has a single track or artist, so nothing can be calibrated"
     calibrator, unseen = calibration

@@ -87,8 +87,10 @@ class Final:
     predict_s: float
 
 
-def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, jobs: int, title: str) -> list[Any]:
-    """Call a function on many tasks through joblib (any backend set with joblib.parallel_config), with progress.
+def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], title: str) -> list[Any]:
+    """Call a function on many tasks through joblib, with progress.
+
+    How many work at once, and where, is what `joblib.parallel_config` says; without it they work one by one.
 
     Parameters
     ----------
@@ -96,8 +98,6 @@ def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, 
         One that a process can be sent.
     tasks : sequence of tuple
         Its arguments.
-    jobs : int
-        Processes at once.
     title : str
         What the progress bar says.
 
@@ -108,7 +108,8 @@ def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, 
     """
     import joblib
 
-    pool = joblib.Parallel(n_jobs=min(jobs, len(tasks)) or 1, return_as="generator_unordered")
+    at_once = min(joblib.effective_n_jobs(None), len(tasks)) or 1
+    pool = joblib.Parallel(n_jobs=at_once, return_as="generator_unordered")
     calls = (joblib.delayed(_indexed)(function, i, t) for i, t in enumerate(tasks))
     out: list[Any] = [None] * len(tasks)
     with progress.bar(title, len(tasks)) as bar:
@@ -126,7 +127,7 @@ def _indexed(function: Callable[..., Any], i: int, task: tuple[Any, ...]) -> tup
 
 
 def search(
-    models: Sequence[Model], plan: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1, halve_from: int = HALVE_FROM
+    models: Sequence[Model], plan: Plan, n_classes: int, *, seed: int = 0, halve_from: int = HALVE_FROM
 ) -> list[Trial]:
     """Try every setting of these models on the plan's folds; deterministic by seed.
 
@@ -137,8 +138,6 @@ def search(
     n_classes : int
         Number of classes.
     seed : int
-    jobs : int
-        Processes at once.
     halve_from : int
         Training tracks from which on the slow models first meet a quarter of them.
 
@@ -154,8 +153,8 @@ def search(
     halve = all(_n_tracks(fit, a) >= halve_from for a, _ in plan.folds)
     first = [c for m in models if halve and m.halve for c in _possible(m, plan)]
     full = [c for m in models if not (halve and m.halve) for c in _possible(m, plan)]
-    trials = _try(first, fit, quarter, n_classes, seed, jobs, "first look (a quarter of the tracks)")
-    return trials + _try(full + _best_third(trials), fit, plan.folds, n_classes, seed, jobs, "search")
+    trials = _try(first, fit, quarter, n_classes, seed, "first look (a quarter of the tracks)")
+    return trials + _try(full + _best_third(trials), fit, plan.folds, n_classes, seed, "search")
 
 
 def best(trials: Iterable[Trial], name: str) -> Trial | None:
@@ -178,7 +177,7 @@ def best(trials: Iterable[Trial], name: str) -> Trial | None:
 
 
 def finals(
-    models: Sequence[Model], trials: Sequence[Trial], plan: Plan, n_classes: int, *, seed: int = 0, jobs: int = 1
+    models: Sequence[Model], trials: Sequence[Trial], plan: Plan, n_classes: int, *, seed: int = 0
 ) -> list[Final]:
     """Fit each model's best setting on all of `plan.fit` and score it once on `plan.report`.
 
@@ -188,7 +187,7 @@ def finals(
     trials : sequence of Trial
         What `search` found; a model without trials takes its first setting.
     plan : Plan
-    n_classes, seed, jobs : int
+    n_classes, seed : int
         As for `search`.
 
     Returns
@@ -201,7 +200,7 @@ def finals(
         trial = best(trials, model.name)
         candidate = trial.candidate if trial else _possible(model, plan)[0]
         tasks.append((candidate, trial.accuracy if trial else None, plan.fit, plan.report, n_classes, seed))
-    fitted = parallel(_final, tasks, jobs=jobs, title="final fits")
+    fitted = parallel(_final, tasks, title="final fits")
     names = [m.name for m in models]
     return sorted(fitted, key=lambda f: names.index(f.candidate.model))
 
@@ -303,7 +302,7 @@ def _best_third(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def _try(
-    settings: Sequence[Candidate], sample: Sample, folds: Folds, n_classes: int, seed: int, jobs: int, title: str
+    settings: Sequence[Candidate], sample: Sample, folds: Folds, n_classes: int, seed: int, title: str
 ) -> list[Trial]:
     """Score settings on folds: one task per fold and bundle of settings that share work."""
     bundles: dict[Any, list[Candidate]] = {}
@@ -312,7 +311,7 @@ def _try(
     ordered = sorted(bundles.values(), key=lambda b: _heaviest_first(b[0].model))
     tasks = [(b, sample, learn, score, n_classes, seed) for b in ordered for learn, score in folds]
     parts: dict[tuple[str, str], list[Trial]] = {(c.model, c.text()): [] for c in settings}
-    for trials in parallel(_try_bundle, tasks, jobs=jobs, title=title) if tasks else []:
+    for trials in parallel(_try_bundle, tasks, title=title) if tasks else []:
         for t in trials:
             parts[t.candidate.model, t.candidate.text()].append(t)
     return [_over_folds(p) for p in parts.values()]

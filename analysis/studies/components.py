@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ def counts(most: int, needed: Sequence[int]) -> list[int]:
 
 
 def sweep(
-    learn: Sample, score: Sample, n_classes: int, ks: Sequence[int], names: Sequence[str], *, seed: int, jobs: int
+    learn: Sample, score: Sample, n_classes: int, ks: Sequence[int], names: Sequence[str], *, seed: int
 ) -> list[Point]:
     """Each model, at its fixed setting, without PCA and on the first k components; all fitted on `learn` alone.
 
@@ -151,7 +151,7 @@ def sweep(
         Numbers of components.
     names : sequence of str
         Models that have a fixed setting.
-    seed, jobs : int
+    seed : int
 
     Returns
     -------
@@ -170,7 +170,7 @@ def sweep(
         for k in (None, *sorted(ks, reverse=True)):
             left, right = (A, B) if k is None else (P[:, :k], Q[:, :k])
             tasks.append((name, k, left, right, learn, score, n_classes, seed))
-    points = search.parallel(_point, tasks, jobs=jobs, title="models x components")
+    points = search.parallel(_point, tasks, title="models x components")
     order = {n: i for i, n in enumerate(names)}
     return sorted(points, key=lambda p: (order[p.model], p.components is not None, p.components or 0))
 
@@ -198,15 +198,27 @@ def intervals(points: Sequence[Point], seed: int = 0) -> list[tuple[Interval, In
     list of (gap, accuracy)
         The gap's interval is that of independent bootstraps of both sides.
     """
-    draws = {}
-    for i, side in enumerate(("train", "score")):
-        right = np.column_stack([getattr(p, side).correct for p in points]).astype(float)
-        draws[side] = bootstrap_mean(right, getattr(points[0], side).groups, seed + i)
-    gaps = draws["train"] - draws["score"]
+    gaps, _, draws = _both_sides(points[0], lambda side: _correct(points, side), seed)
     return [
-        (interval(p.gap, gaps[:, i]), accuracy_interval(p.score, seed, draws["score"][:, i]))
-        for i, p in enumerate(points)
+        (gap, accuracy_interval(p.score, seed, draws[:, i]))
+        for i, (p, gap) in enumerate(zip(points, gaps, strict=True))
     ]
+
+
+def _correct(points: Sequence[Point], side: str) -> np.ndarray:
+    return np.column_stack([getattr(p, side).correct for p in points]).astype(float)
+
+
+def _both_sides(
+    first: Point, values: Callable[[str], np.ndarray], seed: int
+) -> tuple[list[Interval], np.ndarray, np.ndarray]:
+    """Train minus scored means of each column, with intervals; the scored means, and their bootstrap draws."""
+    means, draws = [], []
+    for i, side in enumerate(("train", "score")):
+        means.append(values(side).mean(axis=0))
+        draws.append(bootstrap_mean(values(side), getattr(first, side).groups, seed + i))
+    gaps = zip(means[0] - means[1], (draws[0] - draws[1]).T, strict=True)
+    return [interval(value, drawn) for value, drawn in gaps], means[1], draws[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,18 +265,17 @@ def judge(points: Sequence[Point], components: int, seed: int = 0) -> Verdict:
     -------
     Verdict
     """
-    without = {p.model: p for p in points if p.components is None}
-    using = {p.model: p for p in points if p.components == components}
-    sides = {}
-    for i, side in enumerate(("train", "score")):
-        pairs = [(getattr(using[m], side), getattr(without[m], side)) for m in without]
-        change = np.column_stack([a.correct.astype(float) - b.correct for a, b in pairs])
-        change = np.column_stack([change, change.mean(axis=1)])
-        sides[side] = change.mean(axis=0), bootstrap_mean(change, pairs[0][0].groups, seed + i)
-    (train, train_draws), (score, score_draws) = sides["train"], sides["score"]
-    gaps = [interval(v, d) for v, d in zip(train - score, (train_draws - score_draws).T, strict=True)]
-    scores = [interval(v, d) for v, d in zip(score, score_draws.T, strict=True)]
-    by_model = {m: (gaps[i], scores[i]) for i, m in enumerate(without)}
+    without = [p for p in points if p.components is None]
+    by_name = {p.model: p for p in points if p.components == components}
+    using = [by_name[p.model] for p in without]
+
+    def change(side: str) -> np.ndarray:
+        by_model = _correct(using, side) - _correct(without, side)
+        return np.column_stack([by_model, by_model.mean(axis=1)])
+
+    gaps, means, draws = _both_sides(without[0], change, seed)
+    scores = [interval(value, drawn) for value, drawn in zip(means, draws.T, strict=True)]
+    by_model = {p.model: (gaps[i], scores[i]) for i, p in enumerate(without)}
     return Verdict(components, gaps[-1], scores[-1], by_model)
 
 
@@ -283,19 +294,14 @@ def answer(verdict: Verdict, n_columns: int, n_models: int, n: int, scored: str)
     -------
     str
     """
-    if verdict.gap.high < 0:
-        yes = "Yes: it reduces overfitting"
-    elif verdict.gap.low > 0:
-        yes = "No: it makes overfitting worse"
-    else:
-        yes = "Not shown: the interval of the gap's change holds zero"
-    if verdict.score.high < 0:
-        cost = f"and {scored} accuracy falls, so the smaller gap comes from learning less, not from generalising better"
-        cost = cost if verdict.gap.high < 0 else f"and {scored} accuracy falls"
-    elif verdict.score.low > 0:
-        cost = f"and {scored} accuracy rises"
-    else:
-        cost = f"and {scored} accuracy does not measurably change"
+    yes = {
+        -1: "Yes: it reduces overfitting",
+        0: "Not shown: the interval of the gap's change holds zero",
+        1: "No: it makes overfitting worse",
+    }[verdict.gap.sign]
+    cost = f"and {scored} accuracy " + {-1: "falls", 0: "does not measurably change", 1: "rises"}[verdict.score.sign]
+    if verdict.gap.sign < 0 and verdict.score.sign < 0:
+        cost += ", so the smaller gap comes from learning less, not from generalising better"
     return (
         f"Does reducing dimension reduce overfitting here? {yes}, {cost}. PCA to {JUDGED_AT:.0%} of the variance "
         f"({verdict.components} of {n_columns} dimensions) changes the train-minus-{scored} gap by "

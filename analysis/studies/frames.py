@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from featurestore.store.store import Store
 KINDS = ("mel", "mfcc")
 N_MFCC = 20
 EVERY = 8  # frames are 23 ms apart and half overlap: neighbours say almost the same
-BLOCK = 8192  # frames per update
-_BATCH = 16  # spectrograms in memory at once
+AT_ONCE = 64  # spectrograms in memory, and per update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def frame_pca(
     subset: str | None = None,
     sample: int = 4000,
     seed: int = 0,
-    block: int = BLOCK,
+    at_once: int = AT_ONCE,
 ) -> FramePCA:
     """Incremental PCA of every EVERY-th frame of a split's labelled excerpts, in dB, centred but not rescaled.
 
@@ -64,8 +64,8 @@ def frame_pca(
         Frames to keep as points.
     seed : int
         Seed of that sample.
-    block : int
-        Frames per update, at least as many as there are dimensions.
+    at_once : int
+        Spectrograms in memory, and per update of the PCA; the result is the same for any number.
 
     Returns
     -------
@@ -81,17 +81,19 @@ def frame_pca(
     rng, model = np.random.default_rng(seed), IncrementalPCA()
     kept, genres, priority = list[np.ndarray](), np.empty(0, object), np.empty(0)
     n_frames = n_excerpts = 0
-    for frames, labels, excerpts in _blocks(_frames(store, kind, split, scheme, subset), block):
-        n_excerpts += excerpts
+    for parts, labels in _batches(store, kind, batch_size=at_once, split=split, scheme=scheme, subset=subset):
+        frames = np.concatenate(parts)
         if not n_frames:
             model.set_params(n_components=min(frames.shape))
-        if len(frames) >= model.n_components:  # a last block may be too short to update with
+        if len(frames) >= model.n_components:  # the last may be too few to update with
             model.partial_fit(frames)
             n_frames += len(frames)
+        n_excerpts += len(parts)
         # a uniform sample of a stream: the frames with the smallest random numbers
         priority = np.concatenate([priority, rng.random(len(frames))])
         best = np.sort(np.argsort(priority, kind="stable")[:sample])
-        kept, genres = [np.concatenate([*kept, frames])[best]], np.concatenate([genres, labels])[best]
+        each = np.repeat(np.array(labels, dtype=object), [len(p) for p in parts])
+        kept, genres = [np.concatenate([*kept, frames])[best]], np.concatenate([genres, each])[best]
         priority = priority[best]
     if not n_frames:
         raise MissingInput(
@@ -102,36 +104,16 @@ def frame_pca(
     return FramePCA(model.explained_variance_ratio_, points, genres, n_frames, n_excerpts)
 
 
-def _frames(
-    store: Store, kind: str, split: str, scheme: str | None, subset: str | None
-) -> Iterator[tuple[np.ndarray, str]]:
-    """(frames (n, bands) float64, genre) of each labelled excerpt."""
+def _batches(store: Store, kind: str, **which: Any) -> Iterator[tuple[list[np.ndarray], list[str]]]:
+    """(frames (n, bands) float64, genre) of labelled excerpts, several at once."""
     import scipy.fft
 
     import warehouse
 
-    for batch in warehouse.iter_mels(store, split=split, scheme=scheme, subset=subset, batch_size=_BATCH):
-        for mel, genre in zip(batch.mels, batch.genres, strict=True):
-            if genre is None:
-                continue
-            part = mel[:, ::EVERY].astype(np.float64)
-            if kind == "mfcc":
-                part = scipy.fft.dct(part, axis=0, norm="ortho")[:N_MFCC]
-            yield part.T, genre
-
-
-def _blocks(parts: Iterator[tuple[np.ndarray, str]], size: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Whole excerpts gathered into blocks of at least `size` frames: (frames, genre of each, excerpts)."""
-    gathered: list[tuple[np.ndarray, str]] = []
-    for part in parts:
-        gathered.append(part)
-        if sum(len(frames) for frames, _ in gathered) >= size:
-            yield _joined(gathered)
-            gathered = []
-    if gathered:
-        yield _joined(gathered)
-
-
-def _joined(parts: list[tuple[np.ndarray, str]]) -> tuple[np.ndarray, np.ndarray, int]:
-    labels = [np.full(len(frames), genre, dtype=object) for frames, genre in parts]
-    return np.concatenate([frames for frames, _ in parts]), np.concatenate(labels), len(parts)
+    for batch in warehouse.iter_mels(store, **which):
+        labelled = [(m, g) for m, g in zip(batch.mels, batch.genres, strict=True) if g is not None]
+        parts = [mel[:, ::EVERY].astype(np.float64) for mel, _ in labelled]
+        if kind == "mfcc":
+            parts = [scipy.fft.dct(part, axis=0, norm="ortho")[:N_MFCC] for part in parts]
+        if parts:
+            yield [part.T for part in parts], [genre for _, genre in labelled]

@@ -42,14 +42,13 @@ class Leakage:
 
     def sentence(self, scheme: str) -> str:
         """The finding in one line; `scheme` names the grouped split."""
+        verdict = {
+            -1: "the random split is harder here, which leakage cannot explain",
+            0: "no leakage shown: the interval holds zero",
+            1: "leakage flatters a random split by that much",
+        }[self.gap.sign]
         if self.gap.low == self.gap.high:
             verdict = "every deal is answered alike, so no gap can show"
-        elif self.gap.low > 0:
-            verdict = "leakage flatters a random split by that much"
-        elif self.gap.high < 0:
-            verdict = "the random split is harder here, which leakage cannot explain"
-        else:
-            verdict = "no leakage shown: the interval holds zero"
         return (
             f"leakage gap ({self.model}, n = {self.n_tracks} tracks): {self.grouped.text()} under the {scheme} split, "
             f"{self.random.text()} under {self.repeats} random splits of the same sizes, "
@@ -65,7 +64,6 @@ def leakage_gap(
     *,
     repeats: int = REPEATS,
     seed: int = 0,
-    jobs: int = 1,
 ) -> Leakage:
     """Fit `candidate` on `repeats` random deals of the plan's tracks and compare with its answers `grouped`.
 
@@ -78,7 +76,7 @@ def leakage_gap(
     plan : Plan
     grouped : Scored
         The candidate's answers under the grouped split.
-    n_classes, repeats, seed, jobs : int
+    n_classes, repeats, seed : int
 
     Returns
     -------
@@ -89,11 +87,11 @@ def leakage_gap(
     for r in range(repeats):
         out = deal(pool, plan.report, np.random.default_rng([seed, r]))
         tasks.append((candidate, pool.take(~out), [pool.take(out)], n_classes, seed))
-    scored = search.parallel(search.fit_and_answer, tasks, jobs=jobs, title="leakage: random splits")
+    dealt = search.parallel(search.fit_and_answer, tasks, title="leakage: random splits")
     # a track dealt out several times appears several times; resampling its group takes all its answers along
-    everything = concat([answers for (answers,) in scored])
-    random = _draws(everything, seed + 1)
-    store = _draws(grouped, seed)
+    everything = concat([answers for (answers,) in dealt])
+    sides = ((everything, seed + 1), (grouped, seed))
+    random, store = (bootstrap_mean(scored.correct.astype(float), scored.groups, s) for scored, s in sides)
     return Leakage(
         candidate.model,
         accuracy_interval(grouped, seed),
@@ -124,7 +122,3 @@ def deal(pool: Sample, like: Sample, rng: np.random.Generator) -> np.ndarray:
     wanted = np.bincount(like.y[like_first], minlength=int(y.max()) + 1)
     chosen = [rng.choice(ids[y == c], size=n, replace=False) for c, n in enumerate(wanted) if n]
     return np.isin(pool.track_ids, np.concatenate(chosen))
-
-
-def _draws(scored: Scored, seed: int) -> np.ndarray:
-    return bootstrap_mean(scored.correct.astype(float), scored.groups, seed)

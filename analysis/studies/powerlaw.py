@@ -11,7 +11,15 @@ _RATES = np.linspace(0.02, 2.0, 100)
 
 @dataclasses.dataclass(frozen=True)
 class PowerLaw:
-    """error(n) = floor + scale * n ** -rate; floor and scale in 0 to 1 and above 0, rate 0.02 to 2."""
+    """error(n) = floor + scale * n ** -rate.
+
+    Parameters
+    ----------
+    floor, scale : float
+        At or above 0.
+    rate : float
+        0.02 to 2.
+    """
 
     floor: float
     scale: float
@@ -23,10 +31,26 @@ class PowerLaw:
 
 
 def fit(n: np.ndarray, error: np.ndarray, weight: np.ndarray | None = None) -> PowerLaw:
-    """Weighted least squares over n (k,) and error (k,).
+    """Weighted least squares.
 
     For a given rate the law is linear in floor and scale, so every rate of a grid is solved exactly (both held at or
-    above 0) and the best one taken: no starting point, no local minimum. Raises ValueError for fewer than 3 sizes.
+    above 0) and the best one taken: no starting point, no local minimum.
+
+    Parameters
+    ----------
+    n, error : (k,)
+        Training tracks, and the error measured there, 0 to 1.
+    weight : (k,), optional
+        How much each counts; None: all alike.
+
+    Returns
+    -------
+    PowerLaw
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 3 different sizes.
     """
     n, error = np.asarray(n, dtype=float), np.asarray(error, dtype=float)
     if len(np.unique(n)) < 3:

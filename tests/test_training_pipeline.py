@@ -24,7 +24,7 @@ from training.networks import catalogue, networks
 from training.results import predictor
 from training.run import loop
 from training.shards import records
-from training.shards.check import DataSet, open_data
+from training.shards.check import DataSet, open_data, record_files
 from training.shards.encoding import resize
 from training.shards.export import export
 from training.shards.sidecar import Sidecar
@@ -49,6 +49,22 @@ def test_our_example_is_protobufs_own_bytes(features: dict[str, bytes | list[int
         found = theirs.features.feature[name]
         kind = "bytes_list" if isinstance(value, bytes) else "int64_list"
         assert list(getattr(found, kind).value) == ([value] if isinstance(value, bytes) else value)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 397), st.integers(1, 255))
+def test_a_damaged_byte_never_changes_a_record(
+    tmp_path_factory: pytest.TempPathFactory, place: int, change: int
+) -> None:
+    """tf.data reads the records before the damage and leaves the rest of the file out."""
+    payloads = [bytes([i]) * (50 + i) for i in range(6)]
+    data = bytearray(b"".join(map(records.frame, payloads)))
+    data[place] ^= change
+    path = tmp_path_factory.getbasetemp() / "damaged.tfrec"
+    path.write_bytes(bytes(data))
+    found = list(record_files([str(path)], "none").ignore_errors().as_numpy_iterator())
+    whole = [n for n in range(7) if sum(map(len, payloads[:n])) + records.OVERHEAD * n <= place]
+    assert found == payloads[: whole[-1]]
 
 
 def test_our_resize_is_tensorflows() -> None:

@@ -14,6 +14,7 @@ from tests.factories import make_store
 from training.backend import tensorflow
 from training.networks import catalogue
 from training.run import devices, loop
+from training.shards import records
 from training.shards.check import DataSet, open_data
 from training.shards.encoding import Encoding
 from training.shards.export import export
@@ -102,3 +103,13 @@ def records_of_file(path: Path | str, side: Sidecar, split: str = "") -> list[di
         array = decode(side.encoding, found["array"].bytes_list.value[0], found["shape"].int64_list.value)
         rows.append({**numbers, "split": split, "array": array})
     return rows
+
+
+def damage_record(path: Path, record: int) -> None:
+    """Change one byte of the record of that number in a file."""
+    data = bytearray(path.read_bytes())
+    at = 0
+    for _ in range(record):
+        at += int.from_bytes(data[at : at + 8], "little") + records.OVERHEAD
+    data[at + 40] ^= 1
+    path.write_bytes(bytes(data))

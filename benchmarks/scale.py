@@ -36,8 +36,8 @@ from typing import Any
 from benchmarks import common
 from benchmarks.synthesize import synthesize
 from featurestore import schemas
-from featurestore.store import files
-from featurestore.store.store import GATHERED, Store
+from featurestore.store import files, places
+from featurestore.store.store import Store
 
 RENDERED = 24  # clips that are rendered; the others are copies with a few more bytes, so that their content differs
 JOBS = 2
@@ -143,7 +143,7 @@ def bytes_per_excerpt(store: Store) -> dict[str, int]:
     shown = {f"{batch}.parquet" for batch in snapshot.batches}
     rows = len(store.read_current("excerpts", ["track_id"], snapshot))
     total = {}
-    for table in (*schemas.MEASURED, GATHERED, "catalog"):
+    for table in (*schemas.MEASURED, places.DERIVED, "catalog"):
         found = files.sizes(store.fs, store.path(table))
         total[table] = sum(size for name, size in found.items() if table not in schemas.MEASURED or name in shown)
     return {table: round(size / rows) for table, size in total.items()} | {"all": round(sum(total.values()) / rows)}

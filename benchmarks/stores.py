@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore import registry, schemas
 from featurestore.spec import Spec
-from featurestore.store import arrays, gathered
+from featurestore.store import arrays
 from featurestore.store.store import Store
 
 GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
@@ -31,8 +31,8 @@ def values_of(tracks: int) -> dict[str, np.ndarray]:
     return {c.name: template[rows, i] for i, c in enumerate(columns)}
 
 
-def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: bool = True) -> Store:
-    """A store of the features of `tracks` tracks in files of `file_rows` rows; copies: gathered as by a build."""
+def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS) -> Store:
+    """A store of the features of `tracks` tracks in files of `file_rows` rows."""
     if (path / "ready").exists():
         return Store.open(str(path))
     store = Store.create(str(path), SPEC)
@@ -46,18 +46,14 @@ def make_store(path: Path, tracks: int, file_rows: int = FILE_ROWS, *, copies: b
         columns = key | {name: x[part] for name, x in values.items()}
         features = pa.table([pa.array(columns[n]) for n in schema.names], schema=schema)
         write_batch(store, f"000001-{number:05d}", ids[part], features=features)
-    if copies:
-        gathered.write(store, store.snapshot())
     (path / "ready").touch()
     return store
 
 
-def make_indexed_store(path: Path, tracks: int) -> Store:
-    """The same with an index."""
-    from warehouse.database import index
-
+def make_read_only_store(path: Path, tracks: int) -> Store:
+    """The same, in which no connection can keep a database: a file stands in the place of its folder."""
     store = make_store(path, tracks)
-    index.make(store)
+    Path(store.path("derived")).touch()
     return store
 
 
@@ -108,7 +104,7 @@ def make_mel_store(path: Path, mels: int) -> Store:
     rng = np.random.default_rng(0)
     n_frames = SPEC.n_frames(SPEC.excerpt_samples)
     walks = rng.normal(0, 2, (16, SPEC.n_mels, n_frames)).cumsum(1) - 40
-    raw = [arrays.encode_mel(np.clip(w, -100, 20).astype(np.float32), SPEC.mel_dtype) for w in walks]
+    raw = [arrays.encode_mel(np.clip(w, -100, 20).astype(np.float32)) for w in walks]
     names = registry.column_names(SPEC.groups)
     for number, start in enumerate(range(0, mels, MEL_FILE_ROWS)):
         part = ids[start : start + MEL_FILE_ROWS]

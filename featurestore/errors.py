@@ -63,8 +63,14 @@ class StoreBusy(FeatureStoreError):
     """Another build holds the store."""
 
 
+REPAIR = "Run `python -m featurestore verify --repair`, then build again."
+
+
 class StoreDamaged(FeatureStoreError):
     """A file of the store is not what was committed."""
+
+    def __init__(self, message: str, hint: str = REPAIR) -> None:
+        super().__init__(message, hint)
 
 
 class Ended(KeyboardInterrupt):

@@ -36,7 +36,17 @@ GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One registered feature: `width` dimensions, each summarised by `statistics`. unit: "" where it has none."""
+    """One registered feature.
+
+    Parameters
+    ----------
+    name, group, unit, description : str
+        What it is called, its group (a key of `GROUPS`), its unit ("" where it has none), what it is.
+    width : int
+        Its dimensions.
+    statistics : tuple of str
+        What each dimension is summarised by, keys of `STATISTIC_DESCRIPTIONS`.
+    """
 
     name: str
     width: int
@@ -89,7 +99,23 @@ _COLUMN = re.compile(r"^(?P<feature>.+)_(?P<statistic>[a-z]+)_(?P<dimension>\d{2
 
 @functools.lru_cache(maxsize=32)
 def columns(groups: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns of the `features` table for these groups, in stored order: feature, statistic, dimension."""
+    """The columns of the `features` table.
+
+    Parameters
+    ----------
+    groups : tuple of str
+        Keys of `GROUPS`.
+
+    Returns
+    -------
+    tuple of Column
+        In stored order: by feature, statistic, dimension.
+
+    Examples
+    --------
+    >>> columns(("fma",))[0].name
+    'chroma_stft_mean_01'
+    """
     out = []
     for f in FEATURES:
         if f.group not in groups:
@@ -108,12 +134,24 @@ def unit_of(feature: Feature, statistic: str | None) -> str:
 
 
 def column_names(groups: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of `columns(groups)`: 518 for the group `fma` alone."""
+    """Names of `columns(groups)`.
+
+    Examples
+    --------
+    >>> len(column_names(("fma",)))
+    518
+    """
     return tuple(c.name for c in columns(groups))
 
 
 def parse_column(name: str) -> tuple[str, str, int] | None:
-    """`mfcc_mean_01` -> ("mfcc", "mean", 1); None where the name does not follow the rule (imported sets)."""
+    """Feature, statistic and dimension of a column; None where its name does not follow the rule (imported sets).
+
+    Examples
+    --------
+    >>> parse_column("mfcc_mean_01")
+    ('mfcc', 'mean', 1)
+    """
     match = _COLUMN.match(name)
     if not match or match["statistic"] not in STATISTIC_DESCRIPTIONS:
         return None

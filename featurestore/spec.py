@@ -12,26 +12,46 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from featurestore import registry
 from featurestore.errors import SpecMismatch, UsageError
 
 DEFAULT_GROUPS = ("fma", "rhythm", "timbre_dynamics")
-MEL_DTYPES = ("float16", "uint8", "float32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
     """The numbers behind every measured row. Defaults are librosa's own, so one line of librosa checks a value.
 
-    sample_rate      Hz, after the mono mean of the channels and soxr HQ resampling
-    n_fft            samples per STFT frame (periodic Hann window, centred, zero-padded)
-    hop_length       samples between frames
-    n_mels           Slaney mel bands from 0 Hz to sample_rate / 2
-    excerpts         excerpts per track, evenly spaced; 1 is the central one
-    excerpt_seconds  length of an excerpt in seconds
-    groups           feature groups that are measured (see featurestore.registry)
-    mel_dtype        how the mel spectrogram in dB is stored: float16, float32, or uint8 over 80 dB
-    wave_seconds     length in seconds of the central waveform window kept for raw-audio models
-    extractor        version of the feature code; raised when a value would change
+    Parameters
+    ----------
+    sample_rate : int
+        Hz, after the mono mean of the channels and soxr HQ resampling.
+    n_fft : int
+        Samples per STFT frame (periodic Hann window, centred, zero-padded).
+    hop_length : int
+        Samples between frames.
+    n_mels : int
+        Slaney mel bands from 0 Hz to sample_rate / 2.
+    excerpts : int
+        Excerpts per track, evenly spaced; 1 is the central one.
+    excerpt_seconds : float
+        Length of an excerpt in seconds.
+    groups : tuple of str
+        Feature groups that are measured (see `registry.GROUPS`).
+    wave_seconds : float
+        Length in seconds of the central waveform window kept for raw-audio models; 0 keeps none.
+    extractor : int
+        Version of the feature code; raised when a value would change.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of its range, or a group is unknown.
+
+    Examples
+    --------
+    >>> Spec(excerpt_seconds=10).n_frames(220500)
+    431
     """
 
     sample_rate: int = 22050
@@ -41,7 +61,6 @@ class Spec:
     excerpts: int = 1
     excerpt_seconds: float = 30.0
     groups: tuple[str, ...] = DEFAULT_GROUPS
-    mel_dtype: str = "float16"
     wave_seconds: float = 3.0
     extractor: int = 1
 
@@ -68,13 +87,6 @@ class Spec:
                 f"spec: hop_length must not exceed n_fft ({self.n_fft}), found {self.hop_length}",
                 "Samples between frames would never be measured; try n_fft // 4.",
             )
-        if self.mel_dtype not in MEL_DTYPES:
-            raise UsageError(
-                f"spec: mel_dtype must be one of {', '.join(MEL_DTYPES)}, found {self.mel_dtype!r}",
-                "float16 is the default (error 0.03 dB).",
-            )
-        from featurestore import registry
-
         unknown = [g for g in self.groups if g not in registry.GROUPS]
         if unknown or "fma" not in self.groups:
             raise UsageError(
@@ -128,12 +140,31 @@ class Spec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def differences(self, other: Spec) -> list[str]:
-        """Human-readable differences, one per field: `sample_rate: 22050 here, 44100 there`."""
+        """Differences for people, one per field.
+
+        Examples
+        --------
+        >>> Spec().differences(Spec(n_mels=64))
+        ['n_mels: 128 here, 64 there']
+        """
         mine, theirs = self.as_dict(), other.as_dict()
         return [f"{k}: {mine[k]} here, {theirs[k]} there" for k in mine if mine[k] != theirs[k]]
 
     def require(self, other: Spec, *, here: str, there: str) -> None:
-        """Raise SpecMismatch naming each differing number unless `other` equals this spec."""
+        """Refuse another spec than this one.
+
+        Parameters
+        ----------
+        other : Spec
+            What is to be the same.
+        here, there : str
+            What has this spec and what has the other, for the message.
+
+        Raises
+        ------
+        SpecMismatch
+            If a number differs; the message names each.
+        """
         found = [
             f"{k}: {here} has {a}, {there} has {other.as_dict()[k]}"
             for k, a in self.as_dict().items()

@@ -127,7 +127,7 @@ def _mel(spec: Spec, genre: int, rng: np.random.Generator) -> dict[str, object]:
     mel = rng.normal(-40, 5, (spec.n_mels, n_frames)).astype(np.float32)
     band = (genre * 5 + 3) % spec.n_mels
     mel[band : band + 3] += 30
-    return {"n_mels": spec.n_mels, "n_frames": n_frames, "mel": arrays.encode_mel(mel, spec.mel_dtype)}
+    return {"n_mels": spec.n_mels, "n_frames": n_frames, "mel": arrays.encode_mel(mel)}
 
 
 def _wave(spec: Spec, genre: int, rng: np.random.Generator) -> dict[str, object]:

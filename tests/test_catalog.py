@@ -15,7 +15,7 @@ from featurestore.datasets import Collection
 from featurestore.datasets.collection import genre_ids, genre_table
 from featurestore.errors import StoreDamaged
 from featurestore.spec import Spec
-from featurestore.store import files
+from featurestore.store import parquet
 from featurestore.store.store import Store
 from featurestore.terminal.cli import run
 
@@ -107,7 +107,7 @@ def test_a_store_of_an_older_version_gets_the_new_columns(store: Store) -> None:
     old = schemas.from_rows([{"dataset": "one", **r} for r in rows(3)], schemas.TRACKS).drop_columns(
         ["url", "explicit"]
     )
-    files.write_parquet(store.fs, store.catalog_path("tracks"), old, "tracks")
+    parquet.write(store.fs, store.catalog_path("tracks"), old, "tracks")
     report = merge.update(store, collection(rows(4)))
     assert (report.added, report.changed) == (1, 0)
     assert store.read_catalog("tracks").schema.equals(schemas.TRACKS)

@@ -15,7 +15,7 @@ from tests.factories import make_store
 from tests.test_docs import DOCS, ROOT
 from warehouse.__main__ import main
 
-MACROS = [path.stem for path in (ROOT / "warehouse" / "macros").glob("*.sql")]
+MACROS = [path.stem for path in (ROOT / "warehouse" / "sql" / "macros").glob("*.sql")]
 LITERALS = r"(?:'[^']*'|\d+)(?:, (?:'[^']*'|\d+))*"
 QUOTED = (
     re.compile(r'python -m warehouse "([^"]+ [^"]+)"'),  # the command
@@ -64,5 +64,5 @@ def test_the_questions_are_found() -> None:
     text = "".join(path.read_text() for path in DOCS)
     fenced = "".join(block for block in re.findall(r"```.*?```", text, re.DOTALL))
     assert fenced.count("python -m warehouse ") == len(
-        re.findall(r"python -m warehouse +(?:\"|run|catalog|index|-|#)", fenced)
+        re.findall(r"python -m warehouse +(?:\"|run|catalog|-|#)", fenced)
     )

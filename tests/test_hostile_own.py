@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from featurestore import schemas
 from featurestore.errors import FeatureStoreError
-from featurestore.store.store import MANIFEST, Store
+from featurestore.store.manifest import MANIFEST
+from featurestore.store.store import Store
 from tests import factories
 from tests.builds import SPEC
 from tests.fuzzing import fuzz, mutated

@@ -24,7 +24,9 @@ from warehouse.__main__ import main as ask
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return factories.make_store(str(tmp_path_factory.mktemp("store") / "s"), tracks=12, batch_tracks=6)
+    store = factories.make_store(str(tmp_path_factory.mktemp("store") / "s"), tracks=12, batch_tracks=6)
+    warehouse.connect(store).close()  # makes the database of the snapshot
+    return store
 
 
 @pytest.mark.parametrize(

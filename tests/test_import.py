@@ -23,7 +23,7 @@ from featurestore.catalog.import_features import import_table
 from featurestore.datasets import csv_blocks
 from featurestore.errors import FeatureStoreError, MissingInput, MissingStore, UsageError
 from featurestore.spec import Spec
-from featurestore.store import files, lock
+from featurestore.store import files, lock, parquet
 from featurestore.store.store import Store
 from featurestore.terminal import cli
 from tests.factories import make_store
@@ -87,7 +87,7 @@ def test_a_set_is_sealed_and_the_same_bytes_twice(url: str, tmp_path: Path) -> N
     path = Path(Store.open(url).feature_set_path("mine"))
     import_table(url, "mine", table)
     first = path.read_bytes()
-    files.check_seal(first)
+    parquet.check_content(str(path))
     import_table(url, "mine", table)
     assert path.read_bytes() == first
 
@@ -96,8 +96,8 @@ def test_a_store_on_an_object_store_takes_a_set(tmp_path: Path) -> None:
     store = make_store("memory://import-bucket/store", tracks=5, arrays_too=False)
     import_table(store.url, "mine", write(tmp_path / "t.csv", "track_id,a\n1,2\n"))
     assert read(store.url, "mine") == [{"track_id": 1, "a": 2.0}]
-    with store.fs.open(store.feature_set_path("mine"), "rb") as f:
-        files.check_seal(f.read())
+    with files.local_copy(store.fs, store.feature_set_path("mine")) as path:
+        parquet.check_content(path)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_a_disk_that_is_full_leaves_what_was_there(url: str, tmp_path: Path, mon
     before = sorted(p.name for p in (Path(url) / "catalog").iterdir())
     written = []
 
-    def full(self: files.SealedWriter, part: pa.Table) -> None:
+    def full(self: parquet.Writer, part: pa.Table) -> None:
         written.append(len(part))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(feature_sets, "ROW_GROUP_ROWS", 3)
-    monkeypatch.setattr(files.SealedWriter, "write_table", full)
+    monkeypatch.setattr(parquet.Writer, "write_table", full)
     table = write(tmp_path / "u.csv", "track_id,a\n" + "".join(f"{i},{i}\n" for i in range(1, 30)))
     with pytest.raises(FeatureStoreError, match=r"features_mine\.parquet: cannot be written \(No space left"):
         import_table(url, "mine", table)

@@ -150,7 +150,7 @@ def test_no_store_exits_1_and_says_what_to_run(capsys: pytest.CaptureFixture[str
 def test_every_named_query_is_listed_with_its_question(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(store, "--list", "--format", "json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {q["query"] for q in listed} == {p.stem for p in (ROOT / "warehouse" / "queries").glob("*.sql")}
+    assert {q["query"] for q in listed} == {p.stem for p in (ROOT / "warehouse" / "sql" / "queries").glob("*.sql")}
     assert all(q["question"].split("?")[0] and "?" in q["question"] for q in listed)
 
 
@@ -313,9 +313,8 @@ def test_the_prompt_completes_what_the_store_has(store: Store) -> None:
 # ---------------------------------------------------------------- the database file
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
-def test_plain_duckdb_opens_the_database_file(tmp_path: Path, dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = Spec(n_mels=32, excerpt_seconds=0.5, wave_seconds=0.1, mel_dtype=dtype)
+def test_plain_duckdb_opens_the_database_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = Spec(n_mels=32, excerpt_seconds=0.5, wave_seconds=0.1)
     store = make_store(str(tmp_path / "a" / "store"), tracks=12, spec=spec)
     assert ask(store, "catalog", "a/music.duckdb") == 0
     assert "cd " in capsys.readouterr().err
@@ -350,7 +349,7 @@ def test_half_precision_in_sql_is_exact_for_every_number(tmp_path: Path) -> None
     bits = bits[np.isfinite(bits.view(np.float16))]
     with duckdb.connect("x.duckdb") as connection:
         ((got,),) = connection.execute("SELECT mel_db($1::BLOB)", [bits.tobytes()]).fetchall()
-    expected = arrays.decode_mel(bits.tobytes(), "float16", 1).ravel()
+    expected = arrays.decode_mel(bits.tobytes(), 1).ravel()
     assert np.array_equal(np.array(got, np.float32), expected)
 
 
@@ -361,9 +360,7 @@ def test_a_database_file_is_replaced_only_when_asked(store: Store, tmp_path: Pat
         warehouse.write_database(store, target)
     assert target.read_text() == "precious"
     written = warehouse.write_database(store, target, force=True)
-    assert written.views == len(
-        warehouse.query(store, "SELECT 1 FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal")
-    )
+    assert written.views == len(warehouse.query(store, "SHOW TABLES"))
     assert sorted(os.listdir(tmp_path)) == ["x.duckdb"]
     (tmp_path / "plain").write_text("")
     with pytest.raises(FeatureStoreError, match="cannot be written"):

@@ -19,14 +19,17 @@ from featurestore.terminal import cli
 from tests import fuzzing
 from tests.factories import make_store
 from warehouse.__main__ import main
-from warehouse.database.connection import VIEWS, connect_for
+from warehouse.database.connection import connect
+from warehouse.database.views import VIEWS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(str(tmp_path_factory.mktemp("command") / "store"), tracks=24)
+    store = make_store(str(tmp_path_factory.mktemp("command") / "store"), tracks=24)
+    warehouse.connect(store).close()  # makes the database of the snapshot
+    return store
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +109,7 @@ def hostile(store: Store, folder: Path) -> list[str]:
 
 def runs(store: Store, sql: str) -> bool:
     """Whether every statement of `sql` is run on a fresh connection."""
-    with connect_for(store, sql) as connection:
+    with connect(store) as connection:
         try:
             for statement in sql.split("; "):
                 connection.execute(statement).fetchall()
@@ -264,6 +267,33 @@ def test_python_ends_without_a_word_from_duckdb(store: Store, end: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_a_notebook_without_ipywidgets_connects(store: Store) -> None:
+    # python -c looks like a session; this module makes DuckDB take it for a notebook
+    code = f"""if True:
+        import sys, types
+        sys.modules["IPython"] = module = types.ModuleType("IPython")
+        module.get_ipython = lambda: types.SimpleNamespace(config={{"IPKernelApp": None}})
+        sys.modules["ipywidgets"] = None
+        import warehouse
+        print(len(warehouse.query({store.url!r}, "FROM tracks")))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "24\n"), done.stderr
+
+
+def test_a_limit_that_strikes_says_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    endless = "SELECT count(*) FROM range(1000000000) AS a, range(1000000) AS b WHERE (a.range * b.range) % 7 = 3"
+    assert ask(store, endless, "--timeout", "0.5") == 1
+    assert "stopped after 0.5 s" in (err := capsys.readouterr().err)
+    assert "--timeout" in err
+    assert ask(store, "SELECT list(range) FROM range(100000000)", "--memory-limit", "50MB") == 1
+    assert "--memory-limit" in capsys.readouterr().err
+    assert ask(store, "SELECT 1", "--memory-limit", "much") == 2
+    assert "'much' is no amount of memory" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ask(store, "SELECT 1", "--timeout", "-1")
 
 
 def test_the_command_is_quiet_and_its_help_loads_nothing_heavy(store: Store) -> None:

@@ -17,7 +17,7 @@ from featurestore.spec import Spec
 from featurestore.store import arrays
 from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store, write_features
-from warehouse.database.connection import VIEWS
+from warehouse.database.views import VIEWS
 
 ROOT = Path(warehouse.__file__).parent
 COLUMNS = registry.column_names(SMALL_SPEC.groups)
@@ -91,10 +91,9 @@ def test_no_store_says_which_command_makes_one(tmp_path: Path) -> None:
         warehouse.connect(str(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
-def test_mel_db_decodes_every_stored_type(tmp_path: Path, dtype: str) -> None:
-    store = make_store(str(tmp_path), tracks=2, spec=Spec(n_mels=32, excerpt_seconds=0.5, mel_dtype=dtype))
+def test_mel_db_decodes_what_is_stored(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path), tracks=2, spec=Spec(n_mels=32, excerpt_seconds=0.5))
     (row,) = warehouse.query(store, "SELECT mel, mel_db(mel) AS db FROM mel WHERE track_id = 1").to_pylist()
-    expected = arrays.decode_mel(row["mel"], dtype, 32).ravel()
+    expected = arrays.decode_mel(row["mel"], 32).ravel()
     assert np.array_equal(np.array(row["db"], np.float32), expected)
     assert len(expected) == 32 * store.spec.n_frames(store.spec.excerpt_samples)

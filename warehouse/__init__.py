@@ -4,6 +4,7 @@
 Everything reads one snapshot of the store: committed batches only, superseded rows never.
 """
 
+# ruff: noqa: F401 - what is imported below is for type checkers; the names are loaded at first use
 from __future__ import annotations
 
 import importlib
@@ -18,40 +19,24 @@ if TYPE_CHECKING:
     from warehouse.shell.named import NamedQuery, named_queries, run_named
 
 _HOME = {
-    "connect": "database.connection",
-    "query": "database.connection",
-    "write_database": "database.export",
-    "examples": "arrays.keys",
-    "Matrix": "arrays.matrices",
-    "matrix": "arrays.matrices",
-    "NamedQuery": "shell.named",
-    "named_queries": "shell.named",
-    "run_named": "shell.named",
-    "MelBatch": "arrays.streams",
-    "WaveBatch": "arrays.streams",
-    "iter_mels": "arrays.streams",
-    "iter_waves": "arrays.streams",
+    "arrays.keys": ["examples"],
+    "arrays.matrices": ["Matrix", "matrix"],
+    "arrays.streams": ["MelBatch", "WaveBatch", "iter_mels", "iter_waves"],
+    "database.connection": ["connect", "query"],
+    "database.export": ["write_database"],
+    "shell.named": ["NamedQuery", "named_queries", "run_named"],
 }
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [
-    "Matrix",
-    "MelBatch",
-    "NamedQuery",
-    "WaveBatch",
-    "connect",
-    "examples",
-    "iter_mels",
-    "iter_waves",
-    "matrix",
-    "named_queries",
-    "query",
-    "run_named",
-    "write_database",
-]
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     # DuckDB and pyarrow are loaded by the first use, so that `--help` answers at once
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"warehouse.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"warehouse.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,7 +20,7 @@ from analysis import evaluation
 from analysis.data.samples import Data
 from analysis.figures.base import png
 from analysis.models.persist import PACKAGES
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
 
@@ -171,7 +171,13 @@ def write(study: Study, output: str) -> list[str]:
     -------
     list of str
         The paths, results.csv first.
+
+    Raises
+    ------
+    UsageError
+        If `output` lies inside a store.
     """
+    places.refuse_inside(output, "--output")
     every = {"results": study.rows, **study.tables}
     made = {f"{name}.csv": (tables.render(table(rows), "csv") + "\n").encode() for name, rows in every.items()}
     about = {

@@ -22,8 +22,9 @@ from featurestore.maintenance import compact, gc
 from featurestore.measure import golden
 from featurestore.measure.task import Item, Result, Task
 from featurestore.spec import Spec
-from featurestore.store import files, lock
-from featurestore.store.store import Snapshot, Store
+from featurestore.store import files, lock, places
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
 from featurestore.terminal import progress
 
 EXCERPTS_PER_BATCH = 24
@@ -95,6 +96,8 @@ def build(
     """
     started = time.monotonic()
     carrier = Carrier(jobs, backend, scheduler)
+    places.refuse_inside(audio, "--audio", store_url)
+    places.refuse_inside(metadata, "--metadata", store_url)
     collection = datasets.load(dataset, audio=audio, metadata=metadata, subset=subset)
     options = {"force": force, "retry": retry, "limit": limit}
     if dry_run:
@@ -105,7 +108,7 @@ def build(
     settle_spec(_existing(store_url), spec, dataset)  # what is refused leaves no trace
     fs, root = files.resolve(store_url)
     with lock.hold(fs, root, f"build of {dataset}") as held:
-        store = Store.open_or_create(store_url, settle_spec(_existing(store_url), spec, dataset))
+        store = Store.open_or_create(store_url, settle_spec(_existing(store_url), spec, dataset)).locked(held)
         gc.remove_leftovers(store)
         seen = store.snapshot()  # once: it opens every batch
         warnings = _catalog(store, collection, seen)

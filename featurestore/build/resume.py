@@ -16,10 +16,10 @@ import pyarrow as pa
 from featurestore import datasets
 from featurestore.datasets import Collection
 from featurestore.measure.task import MISSING, Item
-from featurestore.store import files
-from featurestore.store.store import Snapshot, Store
+from featurestore.store import files, parquet
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import TOUCHED, Store
 
-TOUCHED = "touched.parquet"
 _TOUCHED = pa.schema([("track_id", pa.int64()), ("source_hash", pa.string()), ("source_mtime_ns", pa.int64())])
 
 
@@ -78,7 +78,7 @@ def remember(store: Store, unchanged: Iterable[tuple[int, str, int | None]]) -> 
         return
     merged = {r["track_id"]: r for r in read_touched(store).to_pylist()} | rows
     table = pa.Table.from_pylist([merged[t] for t in sorted(merged)], schema=_TOUCHED)
-    files.write_parquet(store.fs, store.path(TOUCHED), table, "touched")
+    parquet.write(store.fs, store.path(TOUCHED), table, "touched")
 
 
 def read_touched(store: Store) -> pa.Table:
@@ -92,14 +92,9 @@ def read_touched(store: Store) -> pa.Table:
         return _TOUCHED.empty_table()
 
 
-def current_since(store: Store) -> str:
-    """Rows of batches before this name were measured by library versions with other values; see `golden`."""
-    return str(store.manifest.get("values_since", ""))
-
-
 def _known(store: Store, snapshot: Snapshot) -> dict[int, _Known]:
     touched = {t: (h, m) for t, h, m in zip(*read_touched(store).to_pydict().values(), strict=True)}
-    since, fingerprint = current_since(store), store.spec.fingerprint
+    since, fingerprint = store.values_since, store.spec.fingerprint
     known = {}
     columns = ["track_id", "batch", "spec", "source_bytes", "source_mtime_ns", "source_hash"]
     for table in ("excerpts", "failures"):

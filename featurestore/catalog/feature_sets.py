@@ -22,7 +22,7 @@ from featurestore.catalog.feature_table import Block, FeatureTable
 from featurestore.datasets import Collection, csv_blocks
 from featurestore.datasets.csv_blocks import ValueMismatch
 from featurestore.errors import MissingInput, UsageError
-from featurestore.store import files
+from featurestore.store import files, parquet
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
 
@@ -115,15 +115,16 @@ def _write(
     store: Store, path: str, name: str, table: FeatureTable, resolve: Resolve, ignore_unknown: bool
 ) -> ImportReport:
     intake = _Intake(table, resolve)
+    store.require_lock()
     footer = {_SOURCE.decode(): json.dumps(_fingerprint(table.path))}
-    with files.parquet_stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
+    with parquet.stream(store.fs, path, table.schema, f"features_{name}", footer) as writer:
         nulls = _write_groups(writer, table.schema, intake.groups())
         report = intake.report(name, nulls)
         require(report, ignore_unknown)
     return report
 
 
-def _write_groups(writer: files.SealedWriter, schema: pa.Schema, groups: Iterator[Group]) -> int:
+def _write_groups(writer: parquet.Writer, schema: pa.Schema, groups: Iterator[Group]) -> int:
     """Write each group in a thread of its own, while the next one is read; the number of values that are NULL."""
 
     def write_group(group: Group) -> int:

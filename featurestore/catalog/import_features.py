@@ -27,7 +27,7 @@ from featurestore.datasets import Collection, paths
 from featurestore.datasets.collection import genre_ids, genre_table
 from featurestore.errors import MissingStore, UsageError
 from featurestore.spec import Spec
-from featurestore.store import files, lock
+from featurestore.store import files, lock, places
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
 
@@ -55,6 +55,7 @@ def import_table(
     are unknown, repeated or missing), StoreBusy (tracks are to be added while another process writes to the store);
     whatever is raised, no set is written.
     """
+    places.refuse_inside(path, "the table", store_url)
     table = feature_table.inspect(path, id_column=id_column, label_column=label_column, skip_columns=skip_columns)
     store, resolve, brought = _prepare(store_url, name, table)
     if dry_run:
@@ -65,18 +66,18 @@ def import_table(
     else:
         # refused before its tracks are in the catalog
         feature_sets.require(feature_sets.look(name, table, resolve), ignore_unknown)
-        with lock.hold(*files.resolve(store_url), f"import of {name}"):
-            report, brought = _write_labelled(store_url, name, table, ignore_unknown)
+        with lock.hold(*files.resolve(store_url), f"import of {name}") as held:
+            report, brought = _write_labelled(store_url, name, table, ignore_unknown, held)
     return dataclasses.replace(report, tracks_added=len(brought.tracks) if brought else 0)
 
 
 def _write_labelled(
-    store_url: str, name: str, table: FeatureTable, ignore_unknown: bool
+    store_url: str, name: str, table: FeatureTable, ignore_unknown: bool, held: lock.Lock
 ) -> tuple[ImportReport, Collection]:
     """Add the table's tracks, then its features. The caller holds the lock: the catalog is as it is read here."""
     store, resolve, brought = _prepare(store_url, name, table)
     assert brought is not None
-    store = store or Store.create(store_url, Spec())
+    store = (store or Store.create(store_url, Spec())).locked(held)
     _add(store, name, brought)
     return feature_sets.write(store, name, table, resolve, ignore_unknown=ignore_unknown), brought
 

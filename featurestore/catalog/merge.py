@@ -18,7 +18,8 @@ from featurestore.catalog.feature_sets import ImportReport
 from featurestore.catalog.splits import SplitReport
 from featurestore.datasets import Collection, paths
 from featurestore.errors import MissingInput
-from featurestore.store.store import Snapshot, Store
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     from featurestore.build.build import LOCAL, TIMEOUT_S
     from featurestore.datasets import DATASETS
-    from featurestore.spec import MEL_DTYPES, Spec
+    from featurestore.spec import Spec
 
     cli.add_store(parser)
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="kind of collection")
@@ -58,9 +58,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=f"feature groups (new stores: {','.join(Spec().groups)})",
     )
-    numbers.add_argument(
-        "--mel-dtype", choices=MEL_DTYPES, default=argparse.SUPPRESS, help="how mels are stored (new stores: float16)"
-    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -88,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _spec(args: argparse.Namespace) -> dict[str, Any]:
-    given = {n: getattr(args, n) for n in (*(o[0] for o in SPEC_OPTIONS), "mel_dtype") if hasattr(args, n)}
+    given = {n: getattr(args, n) for n, *_ in SPEC_OPTIONS if hasattr(args, n)}
     if hasattr(args, "groups"):
         given["groups"] = tuple(g.strip() for g in args.groups.split(",") if g.strip())
     return given

@@ -31,12 +31,14 @@ def main(args: argparse.Namespace) -> int:
     """Run the command."""
     from featurestore import datasets
     from featurestore.catalog import merge
-    from featurestore.store import files, lock
+    from featurestore.store import files, lock, places
     from featurestore.store.store import Store
 
+    places.refuse_inside(args.audio, "--audio", args.store)
+    places.refuse_inside(args.metadata, "--metadata", args.store)
     collection = datasets.load(args.dataset, audio=args.audio, metadata=args.metadata, subset=args.subset)
-    with lock.hold(*files.resolve(args.store), f"catalog of {args.dataset}"):
-        report = merge.update(Store.open_or_create(args.store), collection)
+    with lock.hold(*files.resolve(args.store), f"catalog of {args.dataset}") as held:
+        report = merge.update(Store.open_or_create(args.store).locked(held), collection)
     print(text(args.store, report))
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.store import files
+from featurestore.store import files, places
 
 BASE_URL = "https://os.unil.cloud.switch.ch/fma"
 STATE_FILE = ".fetched.json"  # size in bytes of every file in the archive, by its path
@@ -149,6 +149,7 @@ def fetch(
 
 
 def _check(name: str, output: str, per_genre: int | None) -> Archive:
+    places.refuse_inside(output, "--output")
     if name not in ARCHIVES:
         raise UsageError(f"there is no archive {name!r}", f"Take one of {', '.join(ARCHIVES)}.")
     if not files.is_local(files.resolve(output)[0]):

@@ -8,7 +8,6 @@ reading the old batches until `gc` removes them, an hour later by default. A kil
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 from collections.abc import Iterable, Sequence
 
@@ -17,8 +16,9 @@ import pyarrow as pa
 from featurestore import schemas
 from featurestore.errors import FeatureStoreError
 from featurestore.maintenance import gc
-from featurestore.store import files, gathered, lock
-from featurestore.store.store import Snapshot, Store
+from featurestore.store import lock, parquet
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
 from featurestore.terminal import progress
 
 TARGET_MB = 1024  # about 2,600 clips with mel and wave: 41 files of each table for FMA's 106,574
@@ -28,8 +28,19 @@ _AT_ONCE = 32
 
 @dataclasses.dataclass(frozen=True)
 class CompactReport:
-    """merged: batches that were read; made: batches written; dropped: superseded rows (excerpts) left behind;
-    batches: how many a reader opens now; bytes: of the batches written."""
+    """What was merged.
+
+    Parameters
+    ----------
+    merged, made : int
+        Batches that were read, and batches that were written.
+    dropped : int
+        Superseded rows of `excerpts` left behind.
+    batches : int
+        How many batches a reader opens now.
+    bytes : int
+        Of the batches written.
+    """
 
     merged: int
     made: int
@@ -39,61 +50,79 @@ class CompactReport:
 
 
 def compact(store_url: str, *, target_mb: float = TARGET_MB, dry_run: bool = False) -> CompactReport:
-    """Merge the store's small batches into batches of about `target_mb`. Raises MissingStore, StoreBusy.
+    """Merge the store's small batches.
 
-    dry_run counts what would be merged, and writes nothing.
+    Parameters
+    ----------
+    store_url : str
+        Path or URL of the store.
+    target_mb : float
+        Size of a merged batch in megabytes.
+    dry_run : bool
+        Count what would be merged, and write nothing.
+
+    Returns
+    -------
+    CompactReport
+
+    Raises
+    ------
+    MissingStore, StoreBusy, StoreDamaged, FeatureStoreError
     """
     store = Store.open(store_url)
     if dry_run:
         groups = plan(store, store.snapshot(), target_mb)
         return CompactReport(sum(map(len, groups)), len(groups), 0, 0, 0)
     with lock.hold(store.fs, store.root, "compact") as held:
+        store = store.locked(held)
         gc.remove_leftovers(store)
-        report = merge(store, held, target_mb)
-        gathered.write(store, store.snapshot())
-        return report
+        return merge(store, held, target_mb)
 
 
-def is_untidy(store: Store, snapshot: Snapshot) -> bool:
+def is_untidy(store: Store, snapshot: Snapshot, auto_batches: int = AUTO_BATCHES) -> bool:
     """Whether a build that measures nothing has something to `tidy`: one before it was killed, or the hour is over."""
-    if len(snapshot.batches) > AUTO_BATCHES or (len(snapshot.batches) > 1 and not gathered.find(store, snapshot)):
-        return True
-    if not (snapshot.retired and snapshot.batches):
-        return False
-    newest = files.modified(store.fs, store.batch_path("excerpts", snapshot.batches[-1]))
-    return newest <= dt.datetime.now(dt.UTC) - dt.timedelta(seconds=gc.GRACE_S)
+    return len(snapshot.batches) > auto_batches or bool(gc.retired_since(store, snapshot, gc.GRACE_S))
 
 
-def tidy(store: Store, held: lock.Lock) -> tuple[str, ...]:
-    """What a build does at its end: merge if many small batches have gathered, gather the features, remove what was
-    replaced long ago.
+def tidy(store: Store, held: lock.Lock, auto_batches: int = AUTO_BATCHES) -> tuple[str, ...]:
+    """What a build does at its end: merge many small batches, and remove what was replaced long ago.
 
-    Returns warnings: what was measured is safe in any case.
+    Parameters
+    ----------
+    store : Store
+        The store.
+    held : lock.Lock
+        Its lock.
+    auto_batches : int
+        How many small batches are left alone.
+
+    Returns
+    -------
+    tuple of str
+        Warnings; what was measured is safe in any case.
     """
     try:
         snapshot = store.snapshot()
-        small = sum(map(len, plan(store, snapshot, TARGET_MB)))
-        if small > AUTO_BATCHES:
+        if sum(map(len, plan(store, snapshot, TARGET_MB))) > auto_batches:
             merge(store, held, TARGET_MB)
             snapshot = store.snapshot()
-        gathered.write(store, snapshot)
         gc.remove_replaced(store, snapshot, gc.GRACE_S)
     except FeatureStoreError as error:
-        return (f"all tracks are stored, but their batches could not be merged and gathered: {error.message}",)
+        return (f"all tracks are stored, but their batches could not be merged: {error.message}",)
     return ()
 
 
 def plan(store: Store, snapshot: Snapshot, target_mb: float) -> list[list[str]]:
     """Groups of batches to merge, each of about `target_mb`: small ones, and those with superseded rows."""
-    sizes = batch_bytes(store)
+    sizes = store.batch_bytes()
     stale = set(snapshot.superseded["batch"].to_pylist())
-    since = str(store.manifest.get("values_since", ""))  # older values must stay recognisable by their batch name
     target = target_mb * 1e6
     groups: list[list[str]] = []
     room = 0.0
     for batch in snapshot.batches:
         size = sizes.get(batch, 0)
-        if batch < since or (size > target / 2 and batch not in stale):
+        # older values must stay recognisable by their batch name
+        if batch < store.values_since or (size > target / 2 and batch not in stale):
             continue
         if not groups or size > room:
             groups.append([])
@@ -114,20 +143,11 @@ def merge(store: Store, held: lock.Lock, target_mb: float) -> CompactReport:
             kept += _merge_group(store, before, group, f"{generation:06d}-{i:05d}", held.token)
             bar.advance(len(group))
     made = [f"{generation:06d}-{i:05d}" for i in range(len(groups))]
-    sizes = batch_bytes(store)
+    sizes = store.batch_bytes()
     was = sum(len(store.read_batch("excerpts", b, ["track_id"])) for g in groups for b in g)
     return CompactReport(
         sum(map(len, groups)), len(made), was - kept, len(store.snapshot().batches), sum(sizes[b] for b in made)
     )
-
-
-def batch_bytes(store: Store) -> dict[str, int]:
-    """{batch: bytes of its files}, for every name in the store."""
-    total: dict[str, int] = {}
-    for table in schemas.MEASURED:
-        for name, size in files.sizes(store.fs, store.path(table)).items():
-            total[name.removesuffix(".parquet")] = total.get(name.removesuffix(".parquet"), 0) + size
-    return total
 
 
 def _merge_group(store: Store, snapshot: Snapshot, group: Sequence[str], name: str, token: str) -> int:
@@ -138,7 +158,7 @@ def _merge_group(store: Store, snapshot: Snapshot, group: Sequence[str], name: s
     tables: dict[str, pa.Table | Iterable[pa.Table]] = {}
     for table in schemas.MEASURED:
         parts = functools.partial(store.current_rows, table, columns=None, snapshot=snapshot)
-        tables[table] = map(parts, group) if table in files.ROW_GROUP_ROWS else _sorted(map(parts, group), name)
+        tables[table] = map(parts, group) if table in parquet.ROW_GROUP_ROWS else _sorted(map(parts, group), name)
     store.write_batch(name, tables, lambda: lock.require(store.fs, store.root, token))
     return len(tables["excerpts"])  # type: ignore[arg-type]
 

@@ -1,6 +1,7 @@
-"""Remove what no reader can see: files that a crash left behind, and what newer batches and copies replaced.
+"""Remove what no reader can see: files that a crash left behind, and what newer batches replaced.
 
-What was replaced is kept for a grace period, because a reader that took its snapshot before still reads it.
+What was replaced is kept for a grace period, because a reader that took its snapshot before still reads it. Only files
+of the store's own names are removed, in a folder that is a store (see `store.places`), under the store's lock.
 """
 
 from __future__ import annotations
@@ -8,78 +9,105 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
-from featurestore.store import files, gathered, lock
-from featurestore.store.store import Snapshot, Store
+from featurestore.store import files, lock, places
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
 
 GRACE_S = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
 class GcReport:
-    """leftovers: files of batches that were never committed; batches: replaced batches that were removed;
-    copies: replaced files of gathered features that were removed; waiting: replaced batches within the grace period;
-    bytes: freed."""
+    """What was removed.
+
+    Parameters
+    ----------
+    leftovers : int
+        Files of batches that were never committed, and temporary files.
+    batches : int
+        Replaced batches.
+    derived : int
+        Databases that the warehouse made from what the store held before.
+    waiting : int
+        Replaced batches within the grace period, which stay.
+    bytes : int
+        Freed.
+    """
 
     leftovers: int
     batches: int
-    copies: int
+    derived: int
     waiting: int
     bytes: int
 
 
-def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False) -> GcReport:
-    """Remove leftovers, and replaced batches older than `grace_s` seconds. Raises MissingStore, StoreBusy.
+def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False, break_lock: bool = False) -> GcReport:
+    """Remove what no reader can see.
 
-    dry_run counts, and removes nothing.
+    Parameters
+    ----------
+    store_url : str
+        Path or URL of the store.
+    grace_s : float
+        How many seconds what was replaced is kept for readers that began before.
+    dry_run : bool
+        Count, and remove nothing.
+    break_lock : bool
+        Take the lock from whoever has it; for an object store whose builder died.
+
+    Returns
+    -------
+    GcReport
+
+    Raises
+    ------
+    MissingStore, StoreBusy, StoreDamaged, FeatureStoreError
     """
     store = Store.open(store_url)
-    with lock.hold(store.fs, store.root, "gc"):
+    if break_lock:
+        lock.break_lock(store.fs, store.root)
+    with lock.hold(store.fs, store.root, "gc") as held:
+        store = store.locked(held)
         paths = store.leftovers()
         snapshot = store.snapshot()
         ready = retired_since(store, snapshot, grace_s)
-        copies = gathered.stale(store, snapshot, grace_s)
-        freed = sum(int(store.fs.size(p)) for p in [*paths, *map(store.path, copies)]) + _bytes(store, ready)
+        derived = replaced_databases(store)
+        sizes = store.batch_bytes()
+        freed = sum(int(store.fs.size(p)) for p in [*paths, *derived]) + sum(sizes.get(b, 0) for b in ready)
         if not dry_run:
             remove_leftovers(store)
             remove_replaced(store, snapshot, grace_s)
-        return GcReport(len(paths), len(ready), len(copies), len(snapshot.retired) - len(ready), freed)
+        return GcReport(len(paths), len(ready), len(derived), len(snapshot.retired) - len(ready), freed)
 
 
 def remove_leftovers(store: Store) -> None:
     """Remove files that no committed batch owns. The caller holds the lock."""
+    store.require_lock()
     for path in store.leftovers():
         files.remove(store.fs, path)
 
 
 def remove_replaced(store: Store, snapshot: Snapshot, grace_s: float) -> None:
-    """Remove batches and gathered features that were replaced longer than `grace_s` ago. The caller holds the lock."""
-    for path in gathered.stale(store, snapshot, grace_s):
-        files.remove(store.fs, store.path(path))
+    """Remove replaced databases, and batches replaced longer than `grace_s` seconds ago. The caller holds the lock."""
+    store.require_lock()
+    for path in replaced_databases(store):
+        files.remove(store.fs, path)
     for batch in retired_since(store, snapshot, grace_s):
         store.remove_batch(batch)
 
 
 def retired_since(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]:
-    """Batches with nothing left to show, whose every replacement was committed at least `grace_s` seconds ago."""
+    """Batches with nothing left to show, which a snapshot taken `grace_s` seconds ago did not show either."""
     if not snapshot.retired:
         return []
-    owner: dict[int, str] = {}
-    for batch in snapshot.batches:
-        owner |= dict.fromkeys(store.track_ids(batch).tolist(), batch)
-    committed: dict[str, dt.datetime] = {}
     limit = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=grace_s)
-    ready = []
-    for batch in snapshot.retired:
-        replacements = {owner[t] for t in store.track_ids(batch).tolist() if t in owner}
-        for name in replacements - committed.keys():
-            committed[name] = files.modified(store.fs, store.batch_path("excerpts", name))
-        if all(committed[name] <= limit for name in replacements):
-            ready.append(batch)
-    return ready
+    old = [b for b in store.batches() if files.modified(store.fs, store.batch_path("excerpts", b)) <= limit]
+    return list(store.snapshot(old).retired)
 
 
-def _bytes(store: Store, batches: list[str]) -> int:
-    from featurestore.maintenance.compact import batch_bytes
-
-    sizes = batch_bytes(store)
-    return sum(sizes.get(b, 0) for b in batches)
+def replaced_databases(store: Store) -> list[str]:
+    """Paths of all derived databases but the newest. They are on disks only, where a reader keeps what it has open."""
+    folder = store.path(places.DERIVED)
+    found = [n for n in files.names(store.fs, folder) if places.DERIVED_FILE.fullmatch(n)]
+    paths = sorted((store.path(places.DERIVED, n) for n in found), key=lambda p: files.modified(store.fs, p))
+    return paths[:-1]

@@ -11,24 +11,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import schemas
-from featurestore.build import resume
-from featurestore.store import files
-from featurestore.store.store import GATHERED, INDEX, OWN_SET, Snapshot, Store
+from featurestore.store import files, places
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import OWN_SET, Store
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
     """What a store holds.
 
-    tracks, measured    tracks in the catalog; of these, tracks with excerpts
-    excerpts, hours     measured excerpts, and their length together in hours
-    rows, bytes         {table: current rows}, {table: bytes on disk}: measured tables, copies of features, catalog
-    failures            {kind: tracks}
-    feature_sets        {set: rows}; `librosa` is the measured one
-    splits              {scheme: {split: tracks}}
-    datasets            {dataset: tracks in the catalog}
-    batches, retired    batches that are read; merged or superseded ones that gc will remove
-    outdated            excerpts from library versions with other values: build their data set again
+    Parameters
+    ----------
+    store, spec, fingerprint : str, mapping, str
+        Where it is, and what its values were measured with.
+    libraries : str
+        The versions behind the golden values; "" before the first build.
+    tracks, measured : int
+        Tracks in the catalog; of these, tracks with excerpts.
+    excerpts, hours : int, float
+        Measured excerpts, and their length together in hours.
+    rows, bytes : mapping
+        {table: current rows}, {folder: bytes on disk}: measured tables, derived databases, catalog.
+    failures : mapping
+        {kind: tracks}.
+    feature_sets : mapping
+        {set: rows}; `librosa` is the measured one.
+    splits : mapping
+        {scheme: {split: tracks}}.
+    datasets : mapping
+        {dataset: tracks in the catalog}.
+    batches, retired : int
+        Batches that are read; merged or superseded ones that `gc` will remove.
+    outdated : int
+        Excerpts from library versions with other values: build their data set again.
     """
 
     store: str
@@ -88,7 +103,7 @@ def status(store: Store) -> Status:
         datasets=_counts(tracks["dataset"].to_pylist()),
         batches=len(snapshot.batches),
         retired=len(snapshot.retired),
-        outdated=pc.sum(pc.less(excerpts["batch"], resume.current_since(store))).as_py() or 0,
+        outdated=pc.sum(pc.less(excerpts["batch"], store.values_since)).as_py() or 0,
     )
 
 
@@ -104,7 +119,7 @@ def _length(store: Store, name: str) -> int:
 
 
 def _bytes(store: Store) -> dict[str, int]:
-    folders = (*schemas.MEASURED[::-1], GATHERED, INDEX, "catalog")
+    folders = (*schemas.MEASURED[::-1], places.DERIVED, places.CATALOG)
     return {name: sum(files.sizes(store.fs, store.path(name)).values()) for name in folders}
 
 

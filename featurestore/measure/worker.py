@@ -150,7 +150,7 @@ class _Rows:
         )
         self.features.append(extraction.features)
         n_mels, n_frames = extraction.mel.shape
-        mel = arrays.encode_mel(extraction.mel, spec.mel_dtype)
+        mel = arrays.encode_mel(extraction.mel)
         self.mels.append({**key, "n_mels": n_mels, "n_frames": n_frames, "mel": mel})
         if spec.wave_samples:
             wave, scale = arrays.encode_wave(excerpt.y, spec.wave_samples)

@@ -7,44 +7,68 @@ from __future__ import annotations
 
 import numpy as np
 
-TOP_DB = 80.0
-_UINT8_STEP = TOP_DB / 255.0
 
+def encode_mel(mel: np.ndarray) -> bytes:
+    """Bytes of a mel spectrogram: half-precision floats, which keep it within 0.03 dB.
 
-def encode_mel(mel: np.ndarray, dtype: str) -> bytes:
-    """Bytes of a mel spectrogram (n_mels, n_frames) in dB, band-major.
+    Parameters
+    ----------
+    mel : np.ndarray
+        (n_mels, n_frames) in dB.
 
-    float16 keeps it within 0.03 dB, float32 exactly. uint8 spreads the 80 dB below the spectrogram's maximum over
-    256 steps (within 0.16 dB); four bytes in front hold that maximum as float32.
+    Returns
+    -------
+    bytes
+        2 * n_mels * n_frames of them, band after band.
     """
-    if dtype == "uint8":
-        top = np.float32(mel.max(initial=-np.inf) if mel.size else 0.0)
-        steps = np.rint((mel - (top - TOP_DB)) / _UINT8_STEP)
-        return top.astype("<f4").tobytes() + np.clip(steps, 0, 255).astype(np.uint8).tobytes()
-    return np.ascontiguousarray(mel, dtype={"float16": "<f2", "float32": "<f4"}[dtype]).tobytes()
+    return np.ascontiguousarray(mel, dtype="<f2").tobytes()
 
 
-def decode_mel(data: bytes | memoryview, dtype: str, n_mels: int) -> np.ndarray:
-    """The float32 dB values (n_mels, n_frames) that `encode_mel` wrote.
+def decode_mel(data: bytes | memoryview, n_mels: int) -> np.ndarray:
+    """The mel spectrogram that `encode_mel` wrote.
 
-    Raises ValueError where the bytes do not hold whole frames of `n_mels` bands.
+    Parameters
+    ----------
+    data : bytes or buffer
+        What `encode_mel` returned.
+    n_mels : int
+        Number of bands.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (n_mels, n_frames) in dB.
+
+    Raises
+    ------
+    ValueError
+        If the bytes do not hold whole frames of `n_mels` bands.
+
+    Examples
+    --------
+    >>> decode_mel(encode_mel(np.full((2, 3), -40.0)), 2).shape
+    (2, 3)
     """
-    if dtype == "uint8":
-        top = np.frombuffer(data, "<f4", count=1)[0]
-        flat = np.frombuffer(data, np.uint8, offset=4).astype(np.float32)
-        flat *= np.float32(_UINT8_STEP)
-        flat += np.float32(top - TOP_DB)
-    else:
-        flat = np.frombuffer(data, {"float16": "<f2", "float32": "<f4"}[dtype]).astype(np.float32)
+    flat = np.frombuffer(data, "<f2").astype(np.float32)
     if flat.size % n_mels:
         raise ValueError(f"mel of {flat.size} values is not a whole number of frames of {n_mels} bands")
     return flat.reshape(n_mels, -1)
 
 
 def encode_wave(y: np.ndarray, n_samples: int) -> tuple[bytes, float]:
-    """Bytes and scale of the central `n_samples` samples of y (float, full scale), as int16.
+    """Bytes and scale of the central window of a waveform, as int16.
 
-    The scale keeps samples above full scale (decoded MP3s have them): y == int16 * scale within scale / 2.
+    Parameters
+    ----------
+    y : np.ndarray
+        (n,) samples; full scale is 1, and decoded MP3s go beyond it.
+    n_samples : int
+        Length of the window; a shorter waveform is taken whole.
+
+    Returns
+    -------
+    tuple of (bytes, float)
+        The integers, and what to multiply them by: within half of that scale they give the samples back.
     """
     start = max(0, (len(y) - n_samples) // 2)
     window = np.asarray(y[start : start + n_samples], dtype=np.float64)
@@ -54,5 +78,11 @@ def encode_wave(y: np.ndarray, n_samples: int) -> tuple[bytes, float]:
 
 
 def decode_wave(data: bytes | memoryview, scale: float) -> np.ndarray:
-    """The float32 samples (n,) at full scale that `encode_wave` wrote."""
+    """The waveform that `encode_wave` wrote: float32 (n,), full scale is 1.
+
+    Examples
+    --------
+    >>> decode_wave(*encode_wave(np.array([0.0, 1.0, -1.0]), 3)).tolist()
+    [0.0, 1.0, -1.0]
+    """
     return np.frombuffer(data, "<i2").astype(np.float32) * np.float32(scale)

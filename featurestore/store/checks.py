@@ -48,13 +48,32 @@ _SLACK = 1e-3  # float32 sums
 
 
 def problems(tables: Mapping[str, pa.Table], batch: str, spec: Spec) -> list[str]:
-    """What is wrong with the five tables of one batch, one sentence each, named by table and key; [] if nothing."""
+    """What is wrong with the five tables of one batch.
+
+    Parameters
+    ----------
+    tables : mapping of str to pa.Table
+        Every table of `schemas.MEASURED`, of its schema.
+    batch : str
+        The batch's name.
+    spec : Spec
+        What the values were measured with.
+
+    Returns
+    -------
+    list of str
+        One sentence each, which begins with the table's name; [] if nothing is wrong.
+    """
+    mels, waves = mel_problems(tables["mel"], tables["excerpts"], spec), wave_problems(tables["wave"], spec)
+    return [*row_problems(tables, batch, spec), *mels, *waves]
+
+
+def row_problems(tables: Mapping[str, pa.Table], batch: str, spec: Spec) -> list[str]:
+    """The same for all but the arrays: of `mel` and `wave` only the keys are read."""
     return [
         *_keys(tables, spec),
         *_excerpts(tables["excerpts"], batch, spec),
         *_features(tables["features"], spec),
-        *_mels(tables["mel"], tables["excerpts"], spec),
-        *_waves(tables["wave"], spec),
         *_failures(tables, batch),
     ]
 
@@ -100,14 +119,15 @@ def _features(table: pa.Table, spec: Spec) -> list[str]:
     return [f for f in found if f]
 
 
-def _mels(table: pa.Table, excerpts: pa.Table, spec: Spec) -> list[str]:
+def mel_problems(table: pa.Table, excerpts: pa.Table, spec: Spec) -> list[str]:
+    """The same for rows of `mel`: shapes, finite values, and as many frames as the excerpt is long."""
     found = []
     rows = zip(*(excerpts[c].to_pylist() for c in (*KEY, "duration_s")), strict=True)
     seconds = {(track, excerpt): duration for track, excerpt, duration in rows}
     columns = (table[c].to_pylist() for c in (*KEY, "n_mels", "n_frames"))
     for i, (track, excerpt, n_mels, n_frames) in enumerate(zip(*columns, strict=True)):
         try:
-            mel = arrays.decode_mel(table["mel"][i].as_buffer(), spec.mel_dtype, spec.n_mels)
+            mel = arrays.decode_mel(table["mel"][i].as_buffer(), spec.n_mels)
         except ValueError as error:
             found.append(f"mel: track {track}: {error}")
             continue
@@ -121,7 +141,8 @@ def _mels(table: pa.Table, excerpts: pa.Table, spec: Spec) -> list[str]:
     return found
 
 
-def _waves(table: pa.Table, spec: Spec) -> list[str]:
+def wave_problems(table: pa.Table, spec: Spec) -> list[str]:
+    """The same for rows of `wave`: sample rate, length and scale."""
     found = []
     columns = (table[c].to_pylist() for c in ("track_id", "sample_rate", "n_samples", "scale"))
     for i, (track, rate, n, scale) in enumerate(zip(*columns, strict=True)):

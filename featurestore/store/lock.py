@@ -2,9 +2,9 @@
 
 On a disk the lock is `flock` on `build.lock`, and the workers of a build inherit the open file: the system gives it
 up when the last of them is gone, so a store whose build died is free again as soon as nothing can write to it any
-more. On an object store it is the object `build.lock`, made by a conditional put and renewed every few seconds; one
-that was not renewed for a minute is taken over. The file holds who has the lock, and a token that workers compare
-before they commit.
+more. On an object store it is the object `build.lock`, made by a conditional put, which only one of two can win. If its
+holder dies it stays, until somebody who knows that says `gc --break-lock`: no clock decides. The file holds who has the
+lock, and a token that everyone who commits compares before: who lost the lock commits nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ import json
 import os
 import posixpath
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from featurestore.errors import FeatureStoreError, StoreBusy
-from featurestore.store import files
+from featurestore.store import files, places
 
-LOCK = "build.lock"
-HEARTBEAT_S = 10.0
-EXPIRY_S = 60.0
+LOCK = places.LOCK
 _DYING_S = 15.0  # how long the workers of a dead build may take to notice
 
 
@@ -44,7 +41,29 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(fs: Any, root: str, purpose: str) -> Iterator[Lock]:
-    """Hold the lock of the store at `root`. Raises StoreBusy, naming the holder, where another process has it."""
+    """Hold the lock of a store while the block runs.
+
+    Parameters
+    ----------
+    fs, root
+        The store's folder, as `files.resolve` gives it.
+    purpose : str
+        What is done, for the message to those who come meanwhile.
+
+    Yields
+    ------
+    Lock
+
+    Raises
+    ------
+    StoreBusy
+        If another process has it; the message names that process.
+    UsageError
+        If the place is somebody else's, see `places.require_own`.
+    FeatureStoreError
+        If the lock cannot be written.
+    """
+    places.require_own(fs, root)
     path = posixpath.join(root, LOCK)
     holder = {
         "token": uuid.uuid4().hex,
@@ -58,14 +77,20 @@ def hold(fs: Any, root: str, purpose: str) -> Iterator[Lock]:
 
 
 def require(fs: Any, root: str, token: str) -> None:
-    """Raise StoreBusy unless the holder with this token still has the lock."""
+    """Raise StoreBusy unless the holder with this token still has the lock of the store at `root`."""
     path = posixpath.join(root, LOCK)
     holder = _read(fs, path)
     if holder.get("token") != token:
-        raise StoreBusy(f"{path}: this build no longer has the lock{_who(holder)}; nothing was committed", _HINT)
+        raise StoreBusy(f"{path}: this command no longer has the lock{_who(holder)}; nothing was committed", _HINT)
+
+
+def break_lock(fs: Any, root: str) -> None:
+    """Take the lock away from whoever has it: should the holder be alive, it commits nothing more."""
+    files.remove(fs, posixpath.join(root, LOCK))
 
 
 _HINT = "Wait until it is done, or use another store with --store."
+_HINT_OBJECT = f"{_HINT} If that process is gone: python -m featurestore gc --break-lock"
 
 
 def _who(holder: dict[str, Any]) -> str:
@@ -79,7 +104,7 @@ def _who(holder: dict[str, Any]) -> str:
 def _read(fs: Any, path: str) -> dict[str, Any]:
     """The holder that the lock file names; {} where there is none (or it is just being written)."""
     try:
-        holder = json.loads(fs.cat_file(path))
+        holder = json.loads(files.read_bytes(fs, path))
     except (FileNotFoundError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
@@ -94,7 +119,7 @@ def _hold_file(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[Lock]:
         yield Lock(fs, path, str(holder["token"]), fd)
     finally:
         # gone before it is free: whoever waits for the old file sees that it is no longer the lock
-        with contextlib.suppress(OSError):
+        if _is_at(fd, path):
             os.unlink(path)
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
@@ -105,14 +130,17 @@ def _open_locked(fs: Any, path: str) -> int:
     while True:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            files.require_regular(fs, path)
+        except FileNotFoundError:
+            continue  # the holder before us removed it just now
         except OSError as error:
             raise FeatureStoreError(
                 f"{path}: cannot be written ({error.strerror or error})", "Check the permissions of the store's folder."
             ) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
+            if _is_at(fd, path):
                 return fd
             os.close(fd)  # the holder before us removed it: this is no longer the lock
         except BlockingIOError:
@@ -121,6 +149,13 @@ def _open_locked(fs: Any, path: str) -> int:
             if not _about_to_end(holder) or time.monotonic() > deadline:
                 raise StoreBusy(f"{os.path.dirname(path)} is in use{_who(holder)}", _HINT) from None
             time.sleep(0.05)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    """Whether the open file is the one that the path names."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    return False
 
 
 def _about_to_end(holder: dict[str, Any]) -> bool:
@@ -133,29 +168,18 @@ def _about_to_end(holder: dict[str, Any]) -> bool:
         os.kill(int(holder["pid"]), 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError, TypeError, OverflowError):
         pass
     return False
 
 
 @contextlib.contextmanager
 def _hold_object(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[Lock]:
-    holder["beat"] = time.time()
     if not _create(fs, path, holder):
-        other = _read(fs, path)
-        if time.time() - float(other.get("beat", 0)) < EXPIRY_S:
-            raise StoreBusy(f"{posixpath.dirname(path)} is in use{_who(other)}", _HINT)
-        files.remove(fs, path)
-        if not _create(fs, path, holder):
-            raise StoreBusy(f"{posixpath.dirname(path)} is in use{_who(_read(fs, path))}", _HINT)
-    done = threading.Event()
-    beat = threading.Thread(target=_beat, args=(fs, path, holder, done), daemon=True)
-    beat.start()
+        raise StoreBusy(f"{posixpath.dirname(path)} is in use{_who(_read(fs, path))}", _HINT_OBJECT)
     try:
         yield Lock(fs, path, str(holder["token"]), None)
     finally:
-        done.set()
-        beat.join(HEARTBEAT_S)
         if _read(fs, path).get("token") == holder["token"]:
             files.remove(fs, path)
 
@@ -171,12 +195,3 @@ def _create(fs: Any, path: str, holder: dict[str, Any]) -> bool:
             f"{path}: cannot be written ({error})", "Check the credentials and the bucket."
         ) from None
     return True
-
-
-def _beat(fs: Any, path: str, holder: dict[str, Any], done: threading.Event) -> None:
-    while not done.wait(HEARTBEAT_S):
-        # a beat that fails is made up for by the next one; after EXPIRY_S without one the lock is anyone's
-        with contextlib.suppress(Exception):
-            if _read(fs, path).get("token") != holder["token"]:
-                return
-            fs.pipe_file(path, json.dumps({**holder, "beat": time.time()}).encode())

@@ -1,17 +1,16 @@
 """The store on disk: a folder (or bucket prefix) of Parquet files, committed batch by batch.
 
-    store.json                     format version, spec and its fingerprint, golden values; sealed
+    store.json                     format version, spec and its fingerprint, golden values (see `manifest`), and a copy
     catalog/<name>.parquet         tracks, genres, splits, datasets, features_<set>; each rewritten whole
     <table>/<batch>.parquet        features, mel, wave, failures, excerpts; append-only
-    gathered/features-*.parquet    a copy of one snapshot's features in one file (see `gathered`); may be deleted
-    index/*.duckdb                 the same and the tracks, for SQL (see `warehouse.index`); may be deleted
+    touched.parquet                file times that changed while the content did not
+    derived/*.duckdb               databases that the warehouse makes from one snapshot; each may be deleted
 
 Commit rule: a batch exists if and only if its `excerpts` file does. It is written last; every other file of the batch
 is complete by then. Readers list `excerpts/` first and read only the batches they found there.
 Superseding: where several batches hold a track (in `excerpts` or `failures`), the newest (largest name) wins.
 Names are `<generation>-<index>`; every build and every compaction that writes is a generation of its own.
-Every Parquet file is sealed (see `files`); the footer of `excerpts` also holds the seals of its batch's other files
-and the spec.
+The footer of a batch's `excerpts` holds the SHA-256 of its other files.
 Paths are fsspec URLs: the same rule holds on a disk and on an object store (a put is atomic; no renames).
 """
 
@@ -29,88 +28,99 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from featurestore import schemas
-from featurestore.errors import MissingInput, MissingStore, SpecMismatch, StoreDamaged, UsageError
+from featurestore.errors import MissingInput, MissingStore, StoreDamaged, UsageError
 from featurestore.spec import Spec
-from featurestore.store import files
+from featurestore.store import files, lock, manifest, parquet, places
+from featurestore.store.snapshot import Snapshot, supersede
 
-DEFAULT_STORE = "data/store"
-MANIFEST = "store.json"
-GATHERED = "gathered"
-INDEX = "index"
+TOUCHED = "touched.parquet"
 SET_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 OWN_SET = "librosa"  # the name of the measured feature set, beside imported ones
 RESERVED_SETS = (OWN_SET, "long")  # `features_long` is a view of the warehouse
-REPAIR = "Run `python -m featurestore verify --repair`, then build again."
+COMMIT = b"commit"  # note in the footer of `excerpts`: {"files": {table: digest}}, sealed
 _READERS = 16  # files open at once while a snapshot is taken
 _SNAPSHOT_TRIES = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """What a reader sees: the batches with rows to show, and the rows in them that newer batches supersede.
-
-    batches      names, oldest first; a batch with nothing left to show is not among them
-    superseded   (track_id int64, batch string): rows of that track in that batch are not to be shown
-    retired      names of the committed batches with nothing left to show, which `gc` removes after a while
-    fingerprint  of the rows that are shown, over the seals of their batches: the same rows and files, the same text
-    """
-
-    batches: tuple[str, ...]
-    superseded: pa.Table
-    retired: tuple[str, ...] = ()
-    fingerprint: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Store:
-    """A store at `url`. Make one with `Store.open`, `Store.create` or `Store.open_or_create`."""
+    """A store of features at `url`.
+
+    Make one with `Store.open`, `Store.create` or `Store.open_or_create`.
+
+    Parameters
+    ----------
+    url : str
+        Where it is, as the user named it.
+    fs, root
+        The same as `files.resolve` gives it.
+    spec : Spec
+        The numbers that every measured value was made with.
+    manifest : mapping
+        The content of `store.json`.
+    held : lock.Lock, optional
+        The lock under which this process writes; every write first makes sure that it is still ours.
+    """
 
     url: str
     fs: Any
     root: str
     spec: Spec
     manifest: Mapping[str, Any]
+    held: lock.Lock | None = None
 
     @classmethod
     def open(cls, url: str) -> Store:
-        """Open an existing store. Raises MissingStore, SpecMismatch (other format) or StoreDamaged."""
+        """Open an existing store.
+
+        Raises
+        ------
+        MissingStore
+            If there is none at `url`.
+        SpecMismatch
+            If it is of another format.
+        StoreDamaged
+            If `store.json` is damaged, or gone where the rest of a store is.
+        """
         fs, root = files.resolve(url)
-        path = posixpath.join(root, MANIFEST)
+        path = posixpath.join(root, manifest.MANIFEST)
         try:
-            with fs.open(path, "rb") as f:
-                data = f.read()
+            values = manifest.parse(path, files.read_bytes(fs, path))
         except (FileNotFoundError, NotADirectoryError):
+            if fs.exists(posixpath.join(root, manifest.COPY)):
+                raise StoreDamaged(f"{path}: missing") from None
             raise MissingStore(
-                f"no feature store at {url}: expected a folder with {MANIFEST}",
+                f"no feature store at {url}: expected a folder with {manifest.MANIFEST}",
                 "Make one with `python -m featurestore build --dataset demo`, or name another with --store.",
             ) from None
-        manifest = read_manifest(path, data)
-        return cls(url, fs, root, Spec.from_dict(manifest["spec"]), manifest)
+        return cls(url, fs, root, Spec.from_dict(values["spec"]), values)
 
     @classmethod
     def create(cls, url: str, spec: Spec) -> Store:
-        """Make an empty store. Overwrites only the manifest; refuses nothing (see `open_or_create`)."""
-        fs, root = files.resolve(url)
-        manifest = {"format": schemas.FORMAT_VERSION, "spec": spec.as_dict(), "fingerprint": spec.fingerprint}
-        return cls(url, fs, root, spec, manifest).update_manifest()
+        """Make an empty store, or give one that holds no batch another spec.
 
-    def update_manifest(self, **values: Any) -> Store:
-        """Write `store.json` again, sealed, with these values added or replaced; returns the store as it is now."""
-        manifest = {k: v for k, v in {**self.manifest, **values}.items() if k != files.SEAL}
-        manifest[files.SEAL] = _manifest_seal(manifest)
-        files.write_bytes(self.fs, self.path(MANIFEST), _manifest_bytes(manifest))
-        return dataclasses.replace(self, manifest=manifest)
+        Raises
+        ------
+        UsageError
+            If the place is somebody else's, see `places.require_own`.
+        FeatureStoreError
+            If it cannot be written.
+        """
+        fs, root = files.resolve(url)
+        places.require_own(fs, root)
+        return cls(url, fs, root, spec, manifest.new(spec)).update_manifest()
 
     @classmethod
     def open_or_create(cls, url: str, spec: Spec | None = None) -> Store:
         """Open the store, or make it with `spec` (default: the default spec).
 
-        Raises SpecMismatch, naming the numbers, if measured rows exist that were made with another spec; a store with
-        labels only takes the new spec.
+        Raises
+        ------
+        SpecMismatch
+            If measured rows exist that were made with another spec; the message names the numbers. A store with labels
+            only takes the new spec.
         """
         try:
             store = cls.open(url)
@@ -122,38 +132,74 @@ class Store:
             store.spec.require(spec, here=f"store {url}", there="this command")
         return cls.create(url, spec)
 
+    def locked(self, held: lock.Lock) -> Store:
+        """The store, read again, for a process that holds its lock; a copy of `store.json` that lags is mended."""
+        store = dataclasses.replace(Store.open(self.url), held=held)
+        path = self.path(manifest.COPY)
+        if not self.fs.exists(path) or files.read_bytes(self.fs, path) != manifest.to_bytes(store.manifest):
+            return store.update_manifest()  # the last writer died between the two
+        return store
+
+    def require_lock(self) -> None:
+        """Raise StoreBusy where the store was opened under a lock that somebody else has now."""
+        if self.held:
+            lock.require(self.fs, self.root, self.held.token)
+
+    def update_manifest(self, **values: Any) -> Store:
+        """Write `store.json` and its copy with these values added or replaced; returns the store as it is now."""
+        self.require_lock()
+        new = manifest.seal({**self.manifest, **values})
+        for name in (manifest.MANIFEST, manifest.COPY):
+            files.write_bytes(self.fs, self.path(name), manifest.to_bytes(new))
+        return dataclasses.replace(self, manifest=new)
+
     def path(self, *parts: str) -> str:
         """A path inside the store, as its filesystem spells it."""
         return posixpath.join(self.root, *parts)
 
     # ---------------------------------------------------------------- measured tables
 
+    @property
+    def values_since(self) -> str:
+        """Rows of batches before this name were measured by library versions that give other values; "": none were."""
+        return str(self.manifest.get("values_since", ""))
+
     def batches(self) -> tuple[str, ...]:
         """Names of the committed batches, oldest first."""
-        return tuple(sorted(files.stems(self.fs, self.path("excerpts"), ".parquet")))
+        return tuple(sorted(self._batch_names("excerpts")))
+
+    def _batch_names(self, table: str) -> list[str]:
+        return [n for n in files.stems(self.fs, self.path(table), ".parquet") if places.BATCH.fullmatch(n)]
 
     def batch_path(self, table: str, batch: str) -> str:
         """Path of one batch's file of a measured table."""
         return self.path(table, f"{batch}.parquet")
 
+    def batch_bytes(self) -> dict[str, int]:
+        """{batch: bytes of its files}, for every name in the store, committed or not."""
+        total: dict[str, int] = {}
+        for table in schemas.MEASURED:
+            for name, size in files.sizes(self.fs, self.path(table)).items():
+                total[name.removesuffix(".parquet")] = total.get(name.removesuffix(".parquet"), 0) + size
+        return total
+
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows of a measured table, superseded ones included. The warehouse shows the current rows."""
-        schema = schemas.measured_schema(table, self.spec)
-        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+        wanted = self._columns(table, columns)
         parts = [self.read_batch(table, b, wanted.names) for b in self.batches()]
         return pa.concat_tables([wanted.empty_table(), *parts])
 
     def read_batch(self, table: str, batch: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One batch's rows of a measured table. Raises StoreDamaged where the file is missing or broken."""
         path = self.batch_path(table, batch)
-        names = None if columns is None else list(columns)
         try:
-            if files.is_local(self.fs):
-                return pq.ParquetFile(path, page_checksum_verification=True).read(names, use_threads=False)
-            with self.fs.open(path, "rb") as f:
-                return pq.ParquetFile(f, page_checksum_verification=True).read(names, use_threads=False)
+            return parquet.read(self.fs, path, columns)
         except (OSError, pa.ArrowException) as error:
-            raise StoreDamaged(f"{path}: {error}", REPAIR) from error
+            raise StoreDamaged(f"{path}: {error}") from error
+
+    def _columns(self, table: str, columns: Sequence[str] | None) -> pa.Schema:
+        schema = schemas.measured_schema(table, self.spec)
+        return schema if columns is None else pa.schema([schema.field(c) for c in columns])
 
     def write_batch(
         self,
@@ -161,53 +207,73 @@ class Store:
         tables: Mapping[str, pa.Table | Iterable[pa.Table]],
         before_commit: Callable[[], None] | None = None,
     ) -> None:
-        """Write and commit a batch: every table of MEASURED, `excerpts` last. Raises ValueError on a broken schema.
+        """Write and commit a batch, `excerpts` last.
 
-        A table may come in parts; then one part at a time is in memory. `before_commit` runs when all but `excerpts`
-        is written; if it raises, the batch is not committed.
+        Parameters
+        ----------
+        batch : str
+            A new name, `NNNNNN-NNNNN`.
+        tables : mapping of str to pa.Table or iterable of pa.Table
+            Every table of `schemas.MEASURED`. Of a table that comes in parts, one part at a time is in memory.
+        before_commit : callable, optional
+            Runs when all but `excerpts` is written; if it raises, the batch is not committed. By default the lock of
+            `held` is compared.
+
+        Raises
+        ------
+        ValueError
+            If a table is not of its schema, or the name is none of a batch.
+        FeatureStoreError
+            If the store cannot be written.
         """
-        seals: dict[str, str] = {}
+        if not places.BATCH.fullmatch(batch):
+            raise ValueError(f"{batch!r} cannot name a batch, expected NNNNNN-NNNNN")
+        digests: dict[str, str] = {}
         for name in schemas.MEASURED:
-            table, footer = tables[name], {}
+            notes = {}
             if name == "excerpts":
-                since = str(self.manifest.get("values_since", ""))
-                footer = {"seals": json.dumps(seals), "spec": json.dumps(self.spec.as_dict()), "values_since": since}
-                if before_commit:
-                    before_commit()
-            path, schema = self.batch_path(name, batch), schemas.measured_schema(name, self.spec)
-            if isinstance(table, pa.Table):
-                seals[name] = files.write_parquet(self.fs, path, schemas.conform(table, schema), name, footer)
-                continue
-            with files.parquet_stream(self.fs, path, schema, name, footer) as out:
-                for part in table:
+                notes = {COMMIT.decode(): json.dumps(manifest.seal({"files": digests}))}
+                (before_commit or self.require_lock)()
+            table, schema = tables[name], schemas.measured_schema(name, self.spec)
+            with parquet.stream(self.fs, self.batch_path(name, batch), schema, name, notes) as out:
+                for part in [table] if isinstance(table, pa.Table) else table:
                     out.write_table(schemas.conform(part, schema))
-            seals[name] = out.seal
+            digests[name] = out.digest
 
     def remove_batch(self, batch: str) -> None:
         """Delete a batch: `excerpts` first, so that no reader sees a part of it."""
+        self.require_lock()
         for table in reversed(schemas.MEASURED):
             files.remove(self.fs, self.batch_path(table, batch))
 
     def next_generation(self) -> int:
         """The number for the batch names of a new build: above every name in use, committed or not."""
-        names = {n for t in schemas.MEASURED for n in files.stems(self.fs, self.path(t), ".parquet")}
-        return 1 + max((int(n.partition("-")[0]) for n in names if n.partition("-")[0].isdigit()), default=0)
+        return 1 + max((int(n.partition("-")[0]) for t in schemas.MEASURED for n in self._batch_names(t)), default=0)
 
     def leftovers(self) -> list[str]:
-        """Paths of files that no committed batch owns: what a crash left behind. Under the lock only."""
-        known = {f"{b}.parquet" for b in self.batches()}
-        found = []
-        for folder in (*schemas.MEASURED, GATHERED, INDEX, "catalog", ""):
-            for name in files.names(self.fs, self.path(folder) if folder else self.root):
-                temporary = name.startswith(".") and files.TEMPORARY in name
-                if temporary or (folder in schemas.MEASURED and name not in known):
-                    found.append(self.path(folder, name) if folder else self.path(name))
+        """Paths of the store's own files that no committed batch owns: what a crash left behind. Under the lock only.
+
+        Files of other names are somebody's, and are not among them.
+        """
+        known = set(self.batches())
+        found = [
+            self.batch_path(table, name)
+            for table in schemas.MEASURED
+            for name in self._batch_names(table)
+            if name not in known
+        ]
+        for folder in (*places.FOLDERS, ""):
+            here = self.path(folder) if folder else self.root
+            found += [posixpath.join(here, n) for n in files.names(self.fs, here) if files.is_temporary(n)]
         return found
 
-    def snapshot(self) -> Snapshot:
-        """The batches with current rows and the superseded rows in them."""
+    def snapshot(self, only: Sequence[str] | None = None) -> Snapshot:
+        """The batches with current rows and the superseded rows in them, as if there were `only` these batches.
+
+        Raises StoreDamaged.
+        """
         for attempt in range(_SNAPSHOT_TRIES):
-            batches = self.batches()
+            batches = self.batches() if only is None else tuple(only)
             try:
                 with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
                     looks = list(pool.map(self._look, batches))
@@ -216,25 +282,21 @@ class Store:
                 # a batch that vanished was removed by gc: look again, its rows are in a newer one
                 if not isinstance(error.__cause__, FileNotFoundError) or attempt == _SNAPSHOT_TRIES - 1:
                     raise
-        return _supersede(batches, [ids for ids, _ in looks], [seal for _, seal in looks])
-
-    def track_ids(self, batch: str) -> np.ndarray:
-        """int64 (n,) of the tracks that a batch speaks of, measured or failed, each once."""
-        return self._look(batch)[0]
+        return supersede(batches, [tracks for tracks, _ in looks], [digest for _, digest in looks])
 
     def _look(self, batch: str) -> tuple[np.ndarray, bytes]:
-        """A batch's tracks, and the seal of its `excerpts`, which holds the seals of its other files."""
+        """A batch's tracks, measured or failed, each once; and the digests of its files."""
         tables = [self.read_batch(t, batch, ["track_id"]) for t in ("excerpts", "failures")]
-        ids = np.unique(np.concatenate([t["track_id"].to_numpy() for t in tables]))
-        return ids, (tables[0].schema.metadata or {}).get(files.SEAL.encode(), b"")
+        tracks = np.unique(np.concatenate([t["track_id"].to_numpy() for t in tables]))
+        notes = tables[0].schema.metadata or {}
+        return tracks, notes.get(parquet.CONTENT, b"") + notes.get(COMMIT, b"")
 
     def read_current(
         self, table: str, columns: Sequence[str] | None = None, snapshot: Snapshot | None = None
     ) -> pa.Table:
         """The current rows of a measured table: what the newest batch says of each track."""
         snapshot = snapshot or self.snapshot()
-        schema = schemas.measured_schema(table, self.spec)
-        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+        wanted = self._columns(table, columns)
         with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
             read = pool.map(lambda b: self.current_rows(table, b, wanted.names, snapshot), snapshot.batches)
             return pa.concat_tables([wanted.empty_table(), *(t.select(wanted.names).cast(wanted) for t in read)])
@@ -250,22 +312,49 @@ class Store:
 
     def catalog_names(self) -> tuple[str, ...]:
         """Names of the catalog tables present: tracks, genres, splits, datasets, features_<set>."""
-        return tuple(sorted(files.stems(self.fs, self.path("catalog"), ".parquet")))
+        return tuple(sorted(files.stems(self.fs, self.path(places.CATALOG), ".parquet")))
 
     def feature_sets(self) -> tuple[str, ...]:
         """Names of the imported feature sets (without the measured set `librosa`)."""
         return tuple(n.removeprefix("features_") for n in self.catalog_names() if n.startswith("features_"))
 
+    def catalog_digest(self) -> str:
+        """16 hexadecimal digits that change when the content of a catalog table does."""
+        found = hashlib.sha256()
+        for name in self.catalog_names():
+            notes = parquet.notes(self.fs, self.catalog_path(name))
+            found.update(name.encode() + notes.get(parquet.CONTENT, b""))
+        return found.hexdigest()[:16]
+
     def catalog_path(self, name: str) -> str:
         """Path of a catalog table."""
-        return self.path("catalog", f"{name}.parquet")
+        return self.path(places.CATALOG, f"{name}.parquet")
 
     def read_catalog(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A catalog table. One of the four fixed tables that is absent is empty; an absent feature set is an error."""
+        """A catalog table.
+
+        Parameters
+        ----------
+        name : str
+            tracks, genres, splits, datasets, or features_<set>.
+        columns : sequence of str, optional
+            The columns to read; all, unless given.
+
+        Returns
+        -------
+        pa.Table
+            One of the four fixed tables that is not there is empty.
+
+        Raises
+        ------
+        MissingInput
+            If the store has no such feature set.
+        StoreDamaged
+            If the file is broken.
+        """
         path = self.catalog_path(name)
         try:
-            with self.fs.open(path, "rb") as f:
-                return pq.read_table(f, columns=None if columns is None else list(columns))
+            return parquet.read(self.fs, path, columns, threads=True)
         except FileNotFoundError:
             if name in schemas.CATALOG:
                 table = schemas.CATALOG[name].empty_table()
@@ -280,12 +369,13 @@ class Store:
 
     def write_catalog(self, name: str, table: pa.Table) -> None:
         """Replace a catalog table, atomically. Raises ValueError on a broken schema, UsageError on a bad set name."""
+        self.require_lock()
         if name in schemas.CATALOG:
             table = schemas.conform(table, schemas.CATALOG[name])
             path = self.catalog_path(name)
         else:
             path = self.feature_set_path(name.removeprefix("features_"))
-        files.write_parquet(self.fs, path, table, name)
+        parquet.write(self.fs, path, table, name)
 
     def feature_set_path(self, name: str) -> str:
         """Where the imported feature set `name` lies. Raises UsageError for a name that cannot be one."""
@@ -296,10 +386,6 @@ class Store:
                 f"{', '.join(RESERVED_SETS)}.",
             )
         return self.catalog_path(f"features_{name}")
-
-    def filesystem(self) -> Any:
-        """The store's files as a pyarrow filesystem (for pyarrow.dataset)."""
-        return pafs.PyFileSystem(pafs.FSSpecHandler(self.fs))
 
 
 def _repair_catalog(name: str) -> str:
@@ -312,51 +398,3 @@ def default_scheme(store: Store) -> str:
     """`official` where the store's tracks have an official split, otherwise `artist`."""
     schemes = store.read_catalog("splits", ["scheme"])["scheme"].unique().to_pylist()
     return "official" if "official" in schemes else "artist"
-
-
-def read_manifest(path: str, data: bytes) -> dict[str, Any]:
-    """The content of a `store.json`. Raises StoreDamaged (not JSON, broken seal) or SpecMismatch (other format)."""
-    try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise StoreDamaged(f"{path}: not valid JSON ({error})", REPAIR) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != schemas.FORMAT_VERSION:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise SpecMismatch(
-            f"{path}: expected store format {schemas.FORMAT_VERSION}, found {found}",
-            "Use the version of this toolkit that made it, or build a new store.",
-        )
-    if manifest.get(files.SEAL) != _manifest_seal(manifest) or data != _manifest_bytes(manifest):
-        raise StoreDamaged(f"{path}: checksum: its values are not those that were sealed", REPAIR)
-    if not isinstance(manifest.get("spec"), dict):
-        raise StoreDamaged(f"{path}: no spec in it", REPAIR)
-    return manifest
-
-
-def _manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=1) + "\n").encode()
-
-
-def _manifest_seal(manifest: Mapping[str, Any]) -> str:
-    bare = {k: v for k, v in manifest.items() if k != files.SEAL}
-    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
-
-
-def _supersede(batches: tuple[str, ...], keys: Sequence[np.ndarray], seals: Sequence[bytes]) -> Snapshot:
-    """The snapshot of `batches` (oldest first), whose tracks are `keys`."""
-    ids = np.concatenate([np.empty(0, np.int64), *keys])
-    owner = np.repeat(np.arange(len(batches)), [len(k) for k in keys])
-    unique, which = np.unique(ids, return_inverse=True)
-    newest = np.zeros(len(unique), np.int64)
-    np.maximum.at(newest, which, owner)
-    old = newest[which] != owner
-    alive = np.bincount(owner[~old], minlength=len(batches)) > 0
-    shown = old & alive[owner]
-    names = np.array(batches, dtype=object)
-    superseded = pa.table(
-        {"track_id": pa.array(ids[shown], pa.int64()), "batch": pa.array(list(names[owner[shown]]), pa.string())}
-    )
-    shows = hashlib.sha256(b"".join(seal for seal, is_shown in zip(seals, alive, strict=True) if is_shown))
-    place = np.cumsum(alive) - 1  # among the batches shown: `gc` removes others
-    shows.update(np.stack([place[owner[shown]], ids[shown]]).astype("<i8").tobytes())
-    return Snapshot(tuple(names[alive]), superseded, tuple(names[~alive]), shows.hexdigest())

@@ -21,7 +21,6 @@ from typing import NoReturn
 
 from featurestore import schemas
 from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, Ended, FeatureStoreError, of_system
-from featurestore.store.store import DEFAULT_STORE
 from featurestore.terminal import words
 
 FORMATS = ("table", "csv", "json", "parquet", "markdown")
@@ -50,7 +49,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add --store PATH|URL, from $FEATURESTORE where set."""
-    default = os.environ.get("FEATURESTORE") or DEFAULT_STORE
+    default = os.environ.get("FEATURESTORE") or schemas.DEFAULT_STORE
     parser.add_argument(
         "--store", metavar="PATH|URL", type=place, default=default, help="the feature store; $FEATURESTORE sets it"
     )

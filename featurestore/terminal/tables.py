@@ -11,7 +11,6 @@ import decimal
 import io
 import json
 import math
-import os
 import posixpath
 import shutil
 import sys
@@ -74,18 +73,6 @@ def format_for(output: str | None, format: str | None) -> str:
     if format and says and says != format and suffix not in ("", ".txt"):
         raise UsageError(f"{output} says {says}, and --format says {format}", "Leave out --format, or rename the file.")
     return format or str(says)
-
-
-def refuse_inside(store: str, output: str) -> None:
-    """Raise UsageError where the file `output` would lie inside the store, links followed."""
-    (fs, path), (store_fs, root) = files.resolve(output), files.resolve(store)
-    if files.is_local(fs):
-        path, root = os.path.realpath(path), os.path.realpath(root)
-    if type(fs) is type(store_fs) and f"{path}/".startswith(f"{root}/"):
-        raise UsageError(
-            f"{output} lies inside the store {store}",
-            "Name a file elsewhere: only the store's own commands write there.",
-        )
 
 
 def render(table: pa.Table, format: str = "table") -> str:

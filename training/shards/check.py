@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import os
 import posixpath
 from collections.abc import Mapping
@@ -72,7 +71,7 @@ class DataSet:
     def damaged(self) -> DataMismatch:
         """The error for records that could not be read while they were needed: which shard, and what to do."""
         local = {os.path.basename(p): p for paths in self.paths.values() for p in paths}
-        broken = [local[s.name] for s in self.sidecar.shards if _sha256(local[s.name]) != s.sha256]
+        broken = [local[s.name] for s in self.sidecar.shards if files.digest(local[s.name]) != s.sha256]
         return DataMismatch(
             f"{broken[0] if broken else self.url}: the shard is damaged",
             "Run again with --verify hash: it counts damaged records and leaves them out. Or get the shard again.",
@@ -165,7 +164,7 @@ def _checked(url: str, shard: Shard, sidecar: Sidecar, verify: str, cache: str |
     size = os.path.getsize(path)
     if size != shard.bytes:
         raise DataMismatch(f"{path}: expected {shard.bytes} bytes, found {size}; the shard is not complete", AGAIN)
-    if verify == "size" or _sha256(path) == shard.sha256:
+    if verify == "size" or files.digest(path) == shard.sha256:
         return path, 0
     lost = shard.records - _readable(path, sidecar.compression)
     if lost <= 0:
@@ -194,11 +193,6 @@ def record_files(paths: Any, compression: str) -> Any:
     return tensorflow().data.TFRecordDataset(paths, compression_type="GZIP" if compression == "gzip" else "")
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 def _cache_folder(sidecar: Sidecar, cache: str | None) -> str:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache or os.path.join(home, "music-feature-store"), f"{sidecar.kind}-{sidecar.plan}")
@@ -208,7 +202,7 @@ def _local_copy(fs: Any, root: str, shard: Shard, folder: str, verify: str) -> s
     """The path of a shard's copy; fetched where it is missing, cut or, if hashes are verified, damaged."""
     path = os.path.join(folder, shard.name)
     whole = os.path.isfile(path) and os.path.getsize(path) == shard.bytes
-    if whole and (verify == "size" or _sha256(path) == shard.sha256):
+    if whole and (verify == "size" or files.digest(path) == shard.sha256):
         return path
     source = posixpath.join(root, shard.name)
     try:

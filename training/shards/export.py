@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from featurestore import registry, schemas
 from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.store import files
+from featurestore.store import files, places
 from featurestore.store.store import OWN_SET, Store, default_scheme
 from featurestore.terminal import progress
 from training.shards import sidecar
@@ -130,6 +130,7 @@ def export(
         A place that cannot be written, or a store that changed meanwhile.
     """
     _require_choices(kind, image, compression)
+    places.refuse_inside(output, "--output", store.url)
     recipe = Recipe(
         kind=kind,
         scheme=scheme or default_scheme(store),

@@ -1,12 +1,15 @@
-"""Which rows: the keys of a feature set by split, subset and label, and where each row lies in the store."""
+"""Which rows: the keys of a feature set by split, subset and label, and the batch whose files hold each of them.
+
+A key is (track_id, excerpt). Rows are ordered by key wherever nothing else is said.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from importlib import resources
+from collections.abc import Iterator
 
-import numpy as np
+import duckdb
 import pyarrow as pa
 
 from featurestore import schemas
@@ -14,16 +17,12 @@ from featurestore.catalog import splits
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store.store import OWN_SET, Store, default_scheme
 from warehouse.arrays.rows import key_arrays, positions
-from warehouse.database.connection import session
-from warehouse.database.readonly import PREFIX
-from warehouse.database.views import SCHEMA, Contents, contents, identifier, measured_sql
+from warehouse.database import derived
+from warehouse.database.connection import connect
+from warehouse.database.sql import identifier, read_sql
+from warehouse.database.views import SCHEMA
 
 MEASURED_TABLES = ("features", "mel", "wave")
-
-
-def open_contents(store: Store | str | os.PathLike[str]) -> Contents:
-    """The contents of a Store, or of the store at a path or URL."""
-    return contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
 
 
 def examples(
@@ -34,35 +33,72 @@ def examples(
     subset: str | None = None,
     table: str = "mel",
 ) -> pa.Table:
-    """The labelled keys that can be exported from `table` (features, mel or wave), ordered by key.
+    """The labelled keys that can be exported from a measured table, ordered by key.
 
-    Columns: track_id int64, excerpt int16, genre string, split string. Raises UsageError for an unknown name,
-    MissingInput where the store has no such split or nothing of that table.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    scheme : str
+        Split scheme: official, artist or random. Only tracks that have a split in it are listed.
+    split : str, optional
+        training, validation or test; all of them where none is given.
+    subset : str, optional
+        FMA subset, the smaller ones included.
+    table : str
+        features, mel or wave.
+
+    Returns
+    -------
+    pyarrow.Table
+        track_id int64, excerpt int16, genre string, split string.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    MissingInput
+        If the store has no such split or nothing of that table.
+
+    Examples
+    --------
+    >>> examples(store, scheme="artist", split="test").slice(0, 2).to_pylist()  # doctest: +NORMALIZE_WHITESPACE
+    [{'track_id': 16, 'excerpt': 0, 'genre': 'Ambient', 'split': 'test'},
+     {'track_id': 17, 'excerpt': 0, 'genre': 'Blues', 'split': 'test'}]
     """
     if table not in MEASURED_TABLES:
         raise UsageError(f"no table {table!r} to export", f"Expected one of {', '.join(MEASURED_TABLES)}.")
-    found = open_contents(store)
-    require_table(found, table)
-    rows = select_keys(found, scheme=scheme, split=split, subset=subset, labelled=True)
+    with open_snapshot(store) as (opened, connection):
+        require_table(opened, table)
+        rows = select_keys(opened, connection, scheme=scheme, split=split, subset=subset, labelled=True)
     return rows.select(["track_id", "excerpt", "genre", "split"])
 
 
-def require_table(found: Contents, table: str) -> None:
+@contextlib.contextmanager
+def open_snapshot(store: Store | str | os.PathLike[str]) -> Iterator[tuple[Store, duckdb.DuckDBPyConnection]]:
+    """A store and a connection to it for our own SQL, closed in the end."""
+    opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
+    with contextlib.closing(connect(opened, read_only=False)) as connection:
+        yield opened, connection
+
+
+def require_table(store: Store, table: str) -> None:
     """Raise MissingInput where the store measured nothing, or keeps no waveforms and `table` is wave."""
-    if table == "wave" and not found.store.spec.wave_samples:
+    if table == "wave" and not store.spec.wave_samples:
         raise MissingInput(
-            f"store {found.store.url} keeps no waveforms (spec: wave_seconds is 0)",
+            f"store {store.url} keeps no waveforms (spec: wave_seconds is 0)",
             "Build a store that does: `python -m featurestore build --wave-seconds 3 --store PATH ...`.",
         )
-    if not found.snapshot.batches:
+    if not store.batches():
         raise MissingInput(
-            f"store {found.store.url} has no {table} rows: nothing was measured yet",
+            f"store {store.url} has no {table} rows: nothing was measured yet",
             "Measure audio with `python -m featurestore build --dataset NAME --audio DIR`.",
         )
 
 
 def select_keys(
-    found: Contents,
+    store: Store,
+    connection: duckdb.DuckDBPyConnection,
     *,
     features: str = OWN_SET,
     scheme: str | None,
@@ -70,7 +106,7 @@ def select_keys(
     subset: str | None,
     labelled: bool,
 ) -> pa.Table:
-    """Keys with batch, genre, artist_id and split, ordered by (track_id, excerpt).
+    """Keys with batch, genre, artist_group and split, ordered by key.
 
     scheme None means the store's default where a split is asked for, else no scheme at all. Raises UsageError for an
     unknown split, scheme or subset, MissingInput for a split or a label that the store does not have.
@@ -79,23 +115,21 @@ def select_keys(
     _check_choice("scheme", scheme, schemas.SCHEMES)
     _check_choice("subset", subset, schemas.SUBSETS)
     if split is not None and scheme is None:
-        scheme = default_scheme(found.store)
+        scheme = default_scheme(store)
     parameters = {
         "scheme": scheme,
         "split": split,
         "subsets": None if subset is None else list(schemas.SUBSETS[: schemas.SUBSETS.index(subset) + 1]),
         "labelled": labelled,
     }
-    sql = resources.files("warehouse").joinpath("sql", "keys.sql").read_text("utf-8")
-    with contextlib.closing(session(found, ["tracks", "splits", f"features_{features}"])) as connection:
-        located = f"({_located_sql(found, features)})"
-        rows = connection.sql(sql.replace("{located}", located), params=parameters).to_arrow_table()
+    sql = read_sql("keys").replace("{located}", _located_sql(features))
+    rows = connection.sql(sql, params=parameters).to_arrow_table()
     if not len(rows):
-        _explain_nothing(found, features, scheme, split, subset, labelled)
+        _explain_nothing(store, features, scheme, split, subset, labelled)
     return rows
 
 
-def locate_keys(found: Contents, keys: pa.Table) -> pa.Table:
+def locate_keys(store: Store, connection: duckdb.DuckDBPyConnection, keys: pa.Table) -> pa.Table:
     """The rows of `select_keys` for `keys` (track_id, excerpt), in their order. Raises UsageError or MissingInput."""
     absent = {"track_id", "excerpt"} - set(keys.column_names)
     if absent:
@@ -103,23 +137,22 @@ def locate_keys(found: Contents, keys: pa.Table) -> pa.Table:
             f"keys lack the column {' and '.join(sorted(absent))}; found {', '.join(keys.column_names) or 'none'}",
             "Take them from warehouse.examples(...).",
         )
-    rows = select_keys(found, scheme=None, split=None, subset=None, labelled=False)
+    rows = select_keys(store, connection, scheme=None, split=None, subset=None, labelled=False)
     at = positions(key_arrays(keys), key_arrays(rows))
     if len(at) and at.min() < 0:
         track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
         raise MissingInput(
-            f"store {found.store.url} holds no excerpt {excerpt} of track {track}",
+            f"store {store.url} holds no excerpt {excerpt} of track {track}",
             "Take the keys from warehouse.examples(...) on the same store.",
         )
     return rows.take(at)
 
 
-def _located_sql(found: Contents, features: str) -> str:
+def _located_sql(features: str) -> str:
     if features == OWN_SET:
-        excerpts = measured_sql(found, "excerpts", PREFIX, extra="filename")
-        return f"SELECT track_id, excerpt, parse_filename(filename, true) AS batch FROM ({excerpts})"
+        return f"{derived.NAME}.{SCHEMA}.places"
     name = identifier(f"features_{features}")
-    return f"SELECT track_id, 0::SMALLINT AS excerpt, NULL::VARCHAR AS batch FROM {SCHEMA}.{name}()"
+    return f"(SELECT track_id, 0::SMALLINT AS excerpt, NULL::VARCHAR AS batch FROM {name})"
 
 
 def _check_choice(what: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -128,9 +161,8 @@ def _check_choice(what: str, value: str | None, choices: tuple[str, ...]) -> Non
 
 
 def _explain_nothing(
-    found: Contents, features: str, scheme: str | None, split: str | None, subset: str | None, labelled: bool
+    store: Store, features: str, scheme: str | None, split: str | None, subset: str | None, labelled: bool
 ) -> None:
-    store = found.store
     if scheme is not None and scheme not in store.read_catalog("splits", ["scheme"])["scheme"].unique().to_pylist():
         raise MissingInput(
             f"store {store.url} has no splits of scheme {scheme!r}",
@@ -142,10 +174,3 @@ def _explain_nothing(
         f"store {store.url} has no rows of feature set {features!r} that are {', '.join(limits) or 'current'}",
         "See what it holds with `python -m featurestore status`; labels come from `python -m featurestore catalog`.",
     )
-
-
-def artist_groups(keys: pa.Table) -> np.ndarray:
-    """The artist of each row (n,) int64; a track whose artist is unknown is a group of its own (negative)."""
-    artist = keys["artist_id"].combine_chunks()
-    known = artist.is_valid().to_numpy(zero_copy_only=False)
-    return np.where(known, artist.fill_null(0).to_numpy(), -1 - keys["track_id"].to_numpy())

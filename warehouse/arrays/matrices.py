@@ -1,27 +1,26 @@
-"""The design matrix of a feature set: one contiguous float32 array, filled row group by row group.
+"""The design matrix of a feature set: one contiguous float32 array, filled block by block.
 
-DuckDB decides which rows (splits, labels, superseded batches); pyarrow reads their values straight into place, so
-that the extra memory is a few row groups whatever the size of the store.
+DuckDB decides which rows (splits, labels, superseded batches) and hands over their values in blocks, which are copied
+into place: the extra memory does not grow with the store.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featurestore import registry
-from featurestore.errors import MissingInput, StoreDamaged, UsageError
-from featurestore.store.store import OWN_SET, REPAIR, Store, default_scheme
-from warehouse.arrays.keys import artist_groups, open_contents, require_table, select_keys
-from warehouse.arrays.rows import key_arrays, open_parquet, positions, read_keys
-from warehouse.database.views import Contents, catalog_schema
+from featurestore.errors import REPAIR, MissingInput, StoreDamaged, UsageError
+from featurestore.store.store import OWN_SET, Store, default_scheme
+from warehouse.arrays.keys import open_snapshot, require_table, select_keys
+from warehouse.database.connection import failure
+from warehouse.database.sql import identifier
+from warehouse.database.views import catalog_schema
 
 _ROWS, _COLUMNS = 4096, 64  # transposed at a time: a block of a megabyte stays in the cache
 
@@ -30,13 +29,27 @@ _ROWS, _COLUMNS = 4096, 64  # transposed at a time: a block of a megabyte stays 
 class Matrix:
     """Rows of a feature set, ordered by (track_id, excerpt).
 
-    X          (n, d) float32, C-contiguous; finite for `librosa`, an imported set may hold NaN
-    y          (n,) object: genre as str, None where unlabelled
-    groups     (n,) int64: artist; a track whose artist is unknown is a group of its own
-    track_ids  (n,) int64
-    excerpts   (n,) int16; 0 for imported sets, which have one row per track
-    columns    d column names, in stored order
-    scheme     the split scheme the rows were chosen by; None where no split was asked for
+    Attributes
+    ----------
+    X : np.ndarray
+        (n, d) float32, C-contiguous; finite for `librosa`, an imported set may hold NaN.
+    y : np.ndarray
+        (n,) object: genre as str, None where unlabelled.
+    groups : np.ndarray
+        (n,) int64: the artist, as `artist_group` in SQL; a track whose artist is unknown is a group of its own.
+    track_ids : np.ndarray
+        (n,) int64.
+    excerpts : np.ndarray
+        (n,) int16; 0 for imported sets, which have one row per track.
+    columns : tuple of str
+        d column names, in stored order.
+    scheme : str or None
+        The split scheme that the rows were chosen by; None where no split was asked for.
+
+    Examples
+    --------
+    >>> matrix(store, groups=["tempo"]).columns
+    ('tempo_value_01',)
     """
 
     X: np.ndarray
@@ -58,32 +71,54 @@ def matrix(
     subset: str | None = None,
     labelled: bool = True,
 ) -> Matrix:
-    """The values of a feature set as a `Matrix`.
+    """The values of a feature set.
 
-    features  `librosa` (measured here) or an imported set
-    split     training, validation or test, of `scheme` (default: the store's default scheme); None: every row
-    groups    feature groups ("fma", "rhythm"), features ("mfcc") or columns ("mfcc_mean_01") to keep; None: all
-    subset    FMA subset, the smaller ones included
-    labelled  only tracks with a genre
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    features : str
+        `librosa` (measured here) or an imported set.
+    split : str, optional
+        training, validation or test; every row where none is given.
+    scheme : str, optional
+        official, artist or random; the store's default scheme where a split is asked for and no scheme.
+    groups : sequence of str, optional
+        Feature groups ("fma", "rhythm"), features ("mfcc") or columns ("mfcc_mean_01") to keep; all by default.
+    subset : str, optional
+        FMA subset, the smaller ones included.
+    labelled : bool
+        Only tracks with a genre.
 
-    Raises UsageError for an unknown name, MissingInput where the store lacks the set, the split or any such row.
+    Returns
+    -------
+    Matrix
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    MissingInput
+        If the store lacks the set, the split or any such row.
+
+    Examples
+    --------
+    >>> m = matrix(store, split="training", scheme="artist", groups=["mfcc"])
+    >>> m.X.shape, m.X.dtype, m.columns[0]
+    ((18, 140), dtype('float32'), 'mfcc_mean_01')
     """
-    found = open_contents(store)
-    columns = select_columns(found, features, groups)
-    if split is not None and scheme is None:
-        scheme = default_scheme(found.store)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        reader = _Reader(found.store, columns, pool)
-        if whole := _whole_file(found, features):
-            reader.start(whole, 0)  # while DuckDB looks up the rows
-        keys = select_keys(found, features=features, scheme=scheme, split=split, subset=subset, labelled=labelled)
-        X = np.empty((len(keys), len(columns)), np.float32)
-        for path, rows in [(whole, np.arange(len(keys)))] if whole else _files(found, keys):
-            _fill(reader, path, keys, rows, X)
+    with open_snapshot(store) as (opened, connection):
+        columns = select_columns(opened, features, groups)
+        if split is not None and scheme is None:
+            scheme = default_scheme(opened)
+        keys = select_keys(
+            opened, connection, features=features, scheme=scheme, split=split, subset=subset, labelled=labelled
+        )
+        X = _values(opened, connection, features, columns, keys)
     return Matrix(
         X=X,
         y=keys["genre"].to_numpy(zero_copy_only=False),
-        groups=artist_groups(keys),
+        groups=keys["artist_group"].to_numpy(),
         track_ids=keys["track_id"].to_numpy(),
         excerpts=keys["excerpt"].to_numpy(),
         columns=columns,
@@ -91,12 +126,12 @@ def matrix(
     )
 
 
-def select_columns(found: Contents, features: str, groups: Sequence[str] | None) -> tuple[str, ...]:
+def select_columns(store: Store, features: str, groups: Sequence[str] | None) -> tuple[str, ...]:
     """Columns of a feature set that belong to any of `groups`, in stored order.
 
     Raises UsageError naming what could be chosen, MissingInput where the store lacks the set.
     """
-    names = _set_columns(found, features)
+    names = _set_columns(store, features)
     if groups is None:
         return names
     tags = {name: _tags(name) for name in names}
@@ -117,98 +152,63 @@ def _tags(column: str) -> set[str]:
     return {column, feature} | ({known.group} if known else set())
 
 
-def _set_columns(found: Contents, features: str) -> tuple[str, ...]:
+def _set_columns(store: Store, features: str) -> tuple[str, ...]:
     if features == OWN_SET:
-        require_table(found, "features")
-        return registry.column_names(found.store.spec.groups)
-    if features not in found.feature_sets:
-        sets = ", ".join((OWN_SET, *found.feature_sets))
+        require_table(store, "features")
+        return registry.column_names(store.spec.groups)
+    if features not in store.feature_sets():
+        sets = ", ".join((OWN_SET, *store.feature_sets()))
         raise MissingInput(
-            f"store {found.store.url} has no feature set {features!r}; it has {sets}",
+            f"store {store.url} has no feature set {features!r}; it has {sets}",
             "Add one with `python -m featurestore import-features --set NAME TABLE`.",
         )
-    return tuple(
-        f.name for f in catalog_schema(found, f"features_{features}") if f.name != "track_id" and _is_number(f.type)
-    )
+    fields = catalog_schema(store, f"features_{features}")
+    return tuple(f.name for f in fields if f.name != "track_id" and _is_number(f.type))
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
-def _whole_file(found: Contents, features: str) -> str | None:
-    """Path of the one file that holds every row of a feature set; None where batches do."""
-    if features != OWN_SET:
-        return found.store.catalog_path(f"features_{features}")
-    return found.gathered and found.store.path(found.gathered)
+def _values(
+    store: Store, connection: duckdb.DuckDBPyConnection, features: str, columns: tuple[str, ...], keys: pa.Table
+) -> np.ndarray:
+    """The values (n, d) float32 of `keys`, whatever the order in which DuckDB finds them."""
+    X = np.empty((len(keys), len(columns)), np.float32)
+    own = features == OWN_SET
+    table, using = ("features", "track_id, excerpt") if own else (identifier(f"features_{features}"), "track_id")
+    wanted = pa.table({"place": np.arange(len(keys)), "track_id": keys["track_id"], "excerpt": keys["excerpt"]})
+    connection.register("wanted", wanted)
+    names = ", ".join(f"f.{identifier(name)}" for name in columns)
+    missing = np.ones(len(keys), bool)
+    # a thread holds a block of a quarter of a megabyte for each column; more would only keep what has been read
+    connection.execute(f"SET threads = 2; SET memory_limit = '{500 + 2 * len(columns)}MB'")
+    try:
+        rows = connection.sql(f"SELECT w.place, {names} FROM {table} AS f JOIN wanted AS w USING ({using})")
+        for batch in rows.to_arrow_reader(_ROWS):
+            places = batch["place"].to_numpy()
+            _copy(batch.columns[1:], places, X)
+            missing[places] = False
+    except duckdb.Error as error:
+        raise StoreDamaged(str(failure(error)), REPAIR) from None
+    if missing.any():
+        key = keys.slice(int(missing.argmax()), 1).to_pylist()[0]
+        raise StoreDamaged(
+            f"{table}/{key['batch']}.parquet: no row of track {key['track_id']}, excerpt {key['excerpt']},"
+            " which excerpts lists",
+            REPAIR,
+        )
+    return X
 
 
-def _files(found: Contents, keys: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, positions in `keys` of its rows) of each batch that holds some of them."""
-    batch = keys["batch"].combine_chunks().dictionary_encode()
-    codes = batch.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(batch.dictionary) + 1))
-    for i, name in enumerate(batch.dictionary.to_pylist()):
-        yield found.store.batch_path("features", name), order[starts[i] : starts[i + 1]]
+def _copy(values: list[pa.Array], places: np.ndarray, X: np.ndarray) -> None:
+    """X[places] = values, transposed in blocks; NULL becomes NaN."""
+    target = slice(places[0], places[-1] + 1) if (np.diff(places) == 1).all() else places
+    for first in range(0, len(values), _COLUMNS):
+        columns = (_float32(column) for column in values[first : first + _COLUMNS])
+        X[target, first : first + _COLUMNS] = np.stack(list(columns), axis=0).T
 
 
-class _Reader:
-    """Row groups of Parquet files, float32 columns, each read while the one before is used."""
-
-    def __init__(self, store: Store, columns: tuple[str, ...], pool: concurrent.futures.Executor) -> None:
-        self.store, self._columns, self._pool = store, columns, pool
-        self._ahead: dict[tuple[str, int], concurrent.futures.Future[list[np.ndarray]]] = {}
-
-    def start(self, path: str, group: int, metadata: pq.FileMetaData | None = None) -> None:
-        """Begin to read a row group, unless that was begun."""
-        if (path, group) not in self._ahead:
-            self._ahead[path, group] = self._pool.submit(self._read, path, group, metadata)
-
-    def take(self, path: str, group: int) -> list[np.ndarray]:
-        """The columns of a row group that was begun, (rows,) each."""
-        return self._ahead.pop((path, group)).result()
-
-    def _read(self, path: str, group: int, metadata: pq.FileMetaData | None) -> list[np.ndarray]:
-        with open_parquet(self.store, path, metadata=metadata, once=True) as parquet:
-            table = parquet.read_row_group(group, list(self._columns))
-        return [_float32(table[name]) for name in self._columns]
-
-
-def _fill(reader: _Reader, path: str, keys: pa.Table, rows: np.ndarray, X: np.ndarray) -> None:
-    """Copy the values of `keys[rows]`, all in the file at `path`, into X[rows]."""
-    with open_parquet(reader.store, path) as parquet:
-        metadata, groups = parquet.metadata, range(parquet.num_row_groups)
-        slots = positions(read_keys(parquet, groups), key_arrays(keys.take(rows)))
-    starts = np.cumsum([0, *(metadata.row_group(g).num_rows for g in groups)])
-    parts = {g: starts[g] + np.flatnonzero(slots[starts[g] : starts[g + 1]] >= 0) for g in groups}
-    wanted = [g for g in groups if len(parts[g])]
-    for g, following in itertools.zip_longest(wanted, wanted[1:]):
-        reader.start(path, g, metadata)
-        if following is not None:
-            reader.start(path, following, metadata)
-        _copy(reader.take(path, g), parts[g] - starts[g], rows[slots[parts[g]]], X)
-    filled = sum(map(len, parts.values()))
-    if filled != len(rows):
-        raise StoreDamaged(f"{path}: expected {len(rows)} of the rows that excerpts lists, found {filled}", REPAIR)
-
-
-def _copy(values: list[np.ndarray], source: np.ndarray, target: np.ndarray, X: np.ndarray) -> None:
-    """X[target] = values[:, source], transposed in blocks."""
-    for start in range(0, len(source), _ROWS):
-        rows, to = (_as_slice(index[start : start + _ROWS]) for index in (source, target))
-        for first in range(0, len(values), _COLUMNS):
-            block = np.stack([column[rows] for column in values[first : first + _COLUMNS]], axis=0)
-            X[to, first : first + _COLUMNS] = block.T
-
-
-def _as_slice(index: np.ndarray) -> np.ndarray | slice:
-    # neighbouring rows, the usual case, are copied without an index array
-    first, last = int(index[0]), int(index[-1])
-    straight = last - first == len(index) - 1 and bool((np.diff(index) == 1).all())
-    return slice(first, last + 1) if straight else index
-
-
-def _float32(column: pa.ChunkedArray) -> np.ndarray:
+def _float32(column: pa.Array) -> np.ndarray:
     """The column as float32 (n,), NULL as NaN."""
-    return column.cast(pa.float32(), safe=False).to_numpy()
+    return column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import StoreDamaged
+from featurestore.errors import REPAIR, StoreDamaged
 from featurestore.store import files
-from featurestore.store.store import REPAIR, Store
+from featurestore.store.store import Store
 
 _EXCERPTS = 1 << 15  # more than an int16 excerpt number can be
 
@@ -19,19 +19,13 @@ Keys = tuple[np.ndarray, np.ndarray]  # track_id int64, excerpt int64
 
 
 @contextlib.contextmanager
-def open_parquet(
-    store: Store, path: str, *, once: bool = False, metadata: pq.FileMetaData | None = None
-) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of the store. Raises StoreDamaged where it is missing or broken.
-
-    once: it is read in one go and closed; pyarrow then reads ahead, and holds all it has read until the file closes.
-    metadata: its footer, where that was read before.
-    """
+def open_parquet(store: Store, path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of the store. Raises StoreDamaged where it is missing or broken."""
     try:
         # Arrow's own file reads without holding Python's lock
         with contextlib.ExitStack() as stack:
             source = path if files.is_local(store.fs) else stack.enter_context(store.fs.open(path, "rb"))
-            yield stack.enter_context(pq.ParquetFile(source, pre_buffer=once, metadata=metadata))
+            yield stack.enter_context(pq.ParquetFile(source))
     except (OSError, pa.ArrowException) as error:
         raise StoreDamaged(f"{path}: {error}", REPAIR) from None
 

@@ -10,16 +10,16 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import StoreDamaged, UsageError
+from featurestore.errors import REPAIR, StoreDamaged, UsageError
 from featurestore.store import arrays
-from featurestore.store.store import REPAIR, Store
-from warehouse.arrays.keys import locate_keys, open_contents, require_table, select_keys
+from featurestore.store.store import Store
+from warehouse.arrays.keys import locate_keys, open_snapshot, require_table, select_keys
 from warehouse.arrays.rows import Keys, key_arrays, open_parquet, positions, read_keys
-from warehouse.database.views import Contents
 
 Row = dict[str, Any]
 
@@ -30,10 +30,21 @@ _OPEN_FILES = 64  # files kept open between batches; a random order of keys come
 class MelBatch:
     """Mel spectrograms of some excerpts.
 
-    track_ids  (n,) int64
-    excerpts   (n,) int16
-    genres     (n,) object: genre as str, None where unlabelled
-    mels       n arrays (n_mels, n_frames) in dB, float32 (see `iter_mels` for float16)
+    Attributes
+    ----------
+    track_ids : np.ndarray
+        (n,) int64.
+    excerpts : np.ndarray
+        (n,) int16.
+    genres : np.ndarray
+        (n,) object: genre as str, None where unlabelled.
+    mels : list of np.ndarray
+        n arrays (n_mels, n_frames) in dB, float32 (see `iter_mels` for float16).
+
+    Examples
+    --------
+    >>> next(iter_mels(store)).mels[0].dtype
+    dtype('float32')
     """
 
     track_ids: np.ndarray
@@ -46,11 +57,23 @@ class MelBatch:
 class WaveBatch:
     """Waveform windows of some excerpts.
 
-    track_ids    (n,) int64
-    excerpts     (n,) int16
-    genres       (n,) object: genre as str, None where unlabelled
-    waves        n arrays (n_samples,) float32 at full scale
-    sample_rate  Hz
+    Attributes
+    ----------
+    track_ids : np.ndarray
+        (n,) int64.
+    excerpts : np.ndarray
+        (n,) int16.
+    genres : np.ndarray
+        (n,) object: genre as str, None where unlabelled.
+    waves : list of np.ndarray
+        n arrays (n_samples,) float32 at full scale.
+    sample_rate : int
+        Of all of them, in Hz.
+
+    Examples
+    --------
+    >>> next(iter_waves(store)).sample_rate
+    22050
     """
 
     track_ids: np.ndarray
@@ -70,24 +93,53 @@ def iter_mels(
     batch_size: int = 64,
     stored: bool = False,
 ) -> Iterator[MelBatch]:
-    """Stream the mel spectrograms, by (track_id, excerpt), or exactly in the order of `keys`.
+    """Stream the mel spectrograms, ordered by (track_id, excerpt) or exactly as `keys` are, in bounded memory.
 
-    keys is a table (track_id, excerpt); only the row groups that hold them are read, and split, scheme and subset
-    are not to be given with it. Unlabelled tracks are included. Memory is bounded by batch_size. stored=True leaves
-    mels that are stored as float16 in that dtype, read-only and uncopied; others become float32 either way.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    split : str, optional
+        training, validation or test; all excerpts, unlabelled ones included, where none is given.
+    scheme : str, optional
+        official, artist or random; the store's default scheme where a split is asked for and no scheme.
+    subset : str, optional
+        FMA subset, the smaller ones included.
+    keys : pyarrow.Table, optional
+        (track_id, excerpt) of what to read, instead of split, scheme and subset; only the row groups that hold these
+        are read.
+    batch_size : int
+        Excerpts at a time; memory is bounded by it.
+    stored : bool
+        Leave the mels as they are stored: float16, read-only and uncopied. Otherwise they become float32.
 
-    Raises MissingInput (no such split, nothing measured, unknown keys), UsageError or StoreDamaged.
+    Returns
+    -------
+    iterator of MelBatch
+
+    Raises
+    ------
+    MissingInput
+        If there is no such split or key, or nothing was measured.
+    UsageError, StoreDamaged
+        For a wrong parameter, for a file that cannot be read.
+
+    Examples
+    --------
+    >>> for batch in iter_mels(store, split="test", scheme="artist"):
+    ...     print(len(batch.mels), batch.mels[0].shape, batch.genres[0])
+    3 (32, 87) Ambient
     """
-    found = open_contents(store)
-    spec = found.store.spec
+    with open_snapshot(store) as (opened, connection):
+        rows = _rows(opened, connection, "mel", split, scheme, subset, keys, batch_size)
+    spec = opened.spec
 
     def decode(row: Row) -> np.ndarray:
-        if stored and spec.mel_dtype == "float16":
+        if stored:
             return np.frombuffer(row["mel"], "<f2").reshape(spec.n_mels, -1)
-        return arrays.decode_mel(row["mel"], spec.mel_dtype, spec.n_mels)
+        return arrays.decode_mel(row["mel"], spec.n_mels)
 
-    rows = _rows(found, "mel", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
-    parts = _batches(found.store, "mel", rows, ("mel",), decode, batch_size)
+    parts = _batches(opened, "mel", rows, ("mel",), decode, batch_size)
     return (MelBatch(*_labels(part), mels) for part, mels in parts)
 
 
@@ -100,21 +152,41 @@ def iter_waves(
     keys: pa.Table | None = None,
     batch_size: int = 64,
 ) -> Iterator[WaveBatch]:
-    """Stream the waveform windows; parameters, order and errors as `iter_mels`."""
-    found = open_contents(store)
+    """Stream the waveform windows, ordered by (track_id, excerpt) or exactly as `keys` are, in bounded memory.
+
+    Parameters
+    ----------
+    store, split, scheme, subset, keys, batch_size
+        As for `iter_mels`.
+
+    Returns
+    -------
+    iterator of WaveBatch
+
+    Raises
+    ------
+    MissingInput, UsageError, StoreDamaged
+        As `iter_mels`; MissingInput also where the store keeps no waveforms.
+
+    Examples
+    --------
+    >>> next(iter_waves(store, batch_size=2)).waves[1].shape
+    (11025,)
+    """
+    with open_snapshot(store) as (opened, connection):
+        rows = _rows(opened, connection, "wave", split, scheme, subset, keys, batch_size)
 
     def decode(row: Row) -> np.ndarray:
         return arrays.decode_wave(row["wave"], row["scale"])
 
-    rows = _rows(found, "wave", split=split, scheme=scheme, subset=subset, keys=keys, batch_size=batch_size)
-    parts = _batches(found.store, "wave", rows, ("wave", "scale"), decode, batch_size)
-    return (WaveBatch(*_labels(part), waves, found.store.spec.sample_rate) for part, waves in parts)
+    parts = _batches(opened, "wave", rows, ("wave", "scale"), decode, batch_size)
+    return (WaveBatch(*_labels(part), waves, opened.spec.sample_rate) for part, waves in parts)
 
 
 def _rows(
-    found: Contents,
+    store: Store,
+    connection: duckdb.DuckDBPyConnection,
     table: str,
-    *,
     split: str | None,
     scheme: str | None,
     subset: str | None,
@@ -124,12 +196,12 @@ def _rows(
     """The rows to read, in order: track_id, excerpt, batch, genre."""
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, found {batch_size}", "64 is the default.")
-    require_table(found, table)
+    require_table(store, table)
     if keys is None:
-        return select_keys(found, scheme=scheme, split=split, subset=subset, labelled=False)
+        return select_keys(store, connection, scheme=scheme, split=split, subset=subset, labelled=False)
     if (split, scheme, subset) != (None, None, None):
         raise UsageError("keys already say which rows to read", "Leave out split, scheme and subset.")
-    return locate_keys(found, keys)
+    return locate_keys(store, connection, keys)
 
 
 def _labels(part: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

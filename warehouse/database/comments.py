@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-from collections.abc import Iterable, Iterator
-from importlib import resources
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
 from featurestore import registry, schemas
 from featurestore.spec import Spec
 from featurestore.store.store import OWN_SET
-from warehouse.database.views import Contents, catalog_schema, identifier, literal
+from warehouse.database.sql import described_columns, identifier, literal, read_sql, summary
+from warehouse.database.views import MACROS, VIEWS, Contents, catalog_schema, stored_schemas
 
 
 def _f(name: str, kind: pa.DataType, text: str) -> pa.Field:
@@ -48,7 +46,7 @@ def feature_columns(found: Contents) -> pa.Table:
 
 
 def _imported_rows(found: Contents, name: str) -> Iterator[tuple[object, ...]]:
-    for field in catalog_schema(found, f"features_{name}"):
+    for field in catalog_schema(found.store, f"features_{name}"):
         if field.name == "track_id":
             continue
         feature, statistic, dimension = registry.parse_column(field.name) or (field.name, None, None)
@@ -58,40 +56,44 @@ def _imported_rows(found: Contents, name: str) -> Iterator[tuple[object, ...]]:
         yield name, field.name, feature, statistic, dimension, group, unit, text
 
 
+_ABOUT = {
+    "spec": "Every number that changes a value in this store, as name and JSON value.",
+    "feature_columns": "What the columns of the feature sets mean: one row per set and column.",
+}
+
+
 def spec_rows(spec: Spec) -> pa.Table:
     """The spec as rows (name, value as JSON)."""
     values = {**spec.as_dict(), "fingerprint": spec.fingerprint}
     return pa.table({"name": list(values), "value": [json.dumps(v) for v in values.values()]})
 
 
-def statements(found: Contents, views: Iterable[str]) -> Iterator[str]:
-    """`COMMENT ON` statements for the views and macros (from the top of their files) and for columns."""
-    spec = found.store.spec
-    described = {t: schemas.measured_schema(t, spec) for t in schemas.MEASURED} | schemas.CATALOG
-    for view in views:
-        yield f"COMMENT ON VIEW {view} IS {literal(summary('views', view))}"
-        for field in described.get(view, ()):
-            yield _column(view, field.name, schemas.describe(field))
-    for path in sorted(resources.files("warehouse").joinpath("sql", "macros").iterdir(), key=lambda p: p.name):
-        kind = "MACRO TABLE" if " AS TABLE" in path.read_text("utf-8") else "MACRO"
-        name = path.name.removesuffix(".sql")
-        yield f"COMMENT ON {kind} {name} IS {literal(summary('macros', name))}"
-    yield "COMMENT ON TABLE feature_columns IS 'What the columns of the feature sets mean: one row per set and column.'"
-    for field in FEATURE_COLUMNS:
-        yield _column("feature_columns", field.name, schemas.describe(field))
-    for name in found.feature_sets:
-        about = literal(f"Imported feature set {name}: one row per track.")
-        yield f"COMMENT ON VIEW {identifier(f'features_{name}')} IS {about}"
-        for row in _imported_rows(found, name):
-            yield _column(f"features_{name}", str(row[1]), f"{row[-1]} [{row[-2]}]" if row[-2] else str(row[-1]))
+def statements(found: Contents, kinds: Mapping[str, str]) -> Iterator[str]:
+    """`COMMENT ON` statements for relations ({name: TABLE or VIEW}), their columns, and macros."""
+    described = stored_schemas(found.store) | {"feature_columns": FEATURE_COLUMNS}
+    for name, kind in kinds.items():
+        yield f"COMMENT ON {kind} {identifier(name)} IS {literal(_ABOUT.get(name) or _about(name))}"
+        columns = {field.name: schemas.describe(field) for field in described.get(name, ())}
+        for column, text in (columns | _more_columns(found, name)).items():
+            yield f"COMMENT ON COLUMN {identifier(name)}.{identifier(column)} IS {literal(text)}"
+    for name in MACROS:
+        kind = "MACRO TABLE" if " AS TABLE" in read_sql(f"macros/{name}") else "MACRO"
+        yield f"COMMENT ON {kind} {name} IS {literal(summary(f'macros/{name}'))}"
 
 
-def _column(view: str, column: str, text: str) -> str:
-    return f"COMMENT ON COLUMN {identifier(view)}.{identifier(column)} IS {literal(text)}"
+def _about(name: str) -> str:
+    return (
+        summary(f"views/{name}")
+        if name in VIEWS
+        else f"Imported feature set {name.removeprefix('features_')}: one row per track."
+    )
 
 
-def summary(folder: str, name: str) -> str:
-    """The first sentence of the comment on top of `warehouse/<folder>/<name>.sql`; the rest is for its readers."""
-    text = resources.files("warehouse").joinpath("sql", folder, f"{name}.sql").read_text("utf-8")
-    comment = itertools.takewhile(lambda line: line.startswith("--"), text.splitlines())
-    return re.split(r"(?<=[.?]) ", " ".join(line.removeprefix("--").strip() for line in comment))[0]
+def _more_columns(found: Contents, name: str) -> dict[str, str]:
+    """Descriptions of columns that no schema of ours describes."""
+    if name in VIEWS:
+        return described_columns(name)
+    if name == "spec":
+        return {"name": "field of the spec", "value": "its value, as JSON"}
+    rows = _imported_rows(found, name.removeprefix("features_")) if name not in _ABOUT else ()
+    return {str(row[1]): f"{row[-1]} [{row[-2]}]" if row[-2] else str(row[-1]) for row in rows}

@@ -1,140 +1,165 @@
-"""A DuckDB connection with the store's views, macros and `mel_db`, locked so that no statement can write."""
+"""A DuckDB connection that shows one snapshot of a store, locked so that no statement can write.
+
+What it shows is the database of the snapshot (see `derived`), attached read-only, and the function `mel_db`. Tables
+that people create live in its own memory.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import os
 import re
 import weakref
-from collections.abc import Collection, Mapping, Sequence
-from importlib import resources
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 
-from featurestore.errors import FeatureStoreError, StoreDamaged
-from featurestore.spec import Spec
-from featurestore.store import arrays
-from featurestore.store.store import REPAIR, Store
-from warehouse.database import comments, vectors
+from featurestore.errors import REPAIR, FeatureStoreError, StoreDamaged, UsageError
+from featurestore.store import places
+from featurestore.store.store import Store
+from warehouse.database import derived
 from warehouse.database.readonly import PREFIX, SnapshotFiles
-from warehouse.database.views import (
-    SCHEMA,
-    Contents,
-    as_table,
-    catalog_sql,
-    contents,
-    identifier,
-    literal,
-    measured_sql,
-)
+from warehouse.database.sql import literal
 
-# in the order in which they build on each other
-VIEWS = (
-    "genres",
-    "tracks",
-    "splits",
-    "datasets",
-    "excerpts",
-    "failures",
-    "features",
-    "features_long",
-    "mel",
-    "wave",
-    "track_genres",
-    "provenance",
-    "spec",
-)
-INDEXED_VIEWS = tuple(name for name in VIEWS if name not in ("tracks", "features"))
-MACROS = ("genre_path", "feature_profile", "similar_tracks", "duplicates", "feature_drift")
-MEASURED_VIEWS = ("excerpts", "failures", "features", "mel", "wave")
-CATALOG_VIEWS = ("tracks", "genres", "splits", "datasets")
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-_INDEX = "indexed"  # the name an index has in a connection
+    from featurestore.spec import Spec
+
+T = TypeVar("T")
+Parameters = Sequence[object] | Mapping[str, object] | None
+
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-# no spilling: DuckDB would let a statement write to its folder for temporary files
+# a snapshot's files never change: each footer is read once. No spilling: DuckDB would let a statement write to its
+# folder for temporary files.
+_SETTINGS = "SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; SET temp_directory = ''"
+# the file of an attached database stays allowed for reading and writing when external access ends, so the local file
+# system is switched off as well
 _LOCK = f"""
-SET temp_directory = '';
 SET python_enable_replacements = false;
 SET allowed_directories = ['{PREFIX}'];
 SET enable_external_access = false;
+SET disabled_filesystems = 'LocalFileSystem';
 SET lock_configuration = true;
 """
 
-_SEES_COMMENTS = re.compile("comment|duckdb_|information_schema|pg_|sqlite_", re.IGNORECASE)
-
-_open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, SnapshotFiles] = weakref.WeakKeyDictionary()
+_open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
 
-def connect(store: Store | str | os.PathLike[str], *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
-    """A new in-memory DuckDB connection that shows `store` (a Store, a path or a URL) as views and macros.
+def connect(
+    store: Store | str | os.PathLike[str], *, read_only: bool = True, memory_limit: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A new DuckDB connection that shows a store as views, tables and macros.
 
-    It shows the store as it is now: batches committed later appear in the next connection. read_only: no statement
-    can write a file, read one outside the store, load an extension or change a setting; tables made in it live in
-    memory. With read_only=False the connection may do all that, and still never opens a file of the store for writing.
+    It shows the store as it is now: batches committed later appear in the next connection. The first connection to a
+    new state of a store on this machine's disk makes its database there, which takes seconds for 100,000 tracks.
 
-    Raises MissingStore, SpecMismatch or StoreDamaged.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    read_only : bool
+        No statement can write a file, read one outside the store, load an extension or change a setting; tables made
+        in the connection live in memory. With False it may do all that, and still never writes to the store.
+    memory_limit : str, optional
+        What the connection's statements may use, such as `4GB`; DuckDB's own default is 80 % of the machine's memory.
+
+    Returns
+    -------
+    duckdb.DuckDBPyConnection
+
+    Raises
+    ------
+    MissingStore, SpecMismatch, StoreDamaged
+        If there is no such store, it is of another version, or a file of it cannot be read.
+    UsageError
+        If `memory_limit` is no size.
+
+    Examples
+    --------
+    >>> with connect(store) as connection:
+    ...     connection.execute("SELECT count(*) FROM tracks WHERE genre = 'Blues'").fetchall()
+    [(8,)]
     """
-    return _connect(store, read_only=read_only, describe=True)
-
-
-def connect_for(store: Store | str | os.PathLike[str], sql: str) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to run `sql` once, with the descriptions of columns only where `sql` can see them."""
-    return _connect(store, read_only=True, describe=bool(_SEES_COMMENTS.search(sql)))
-
-
-def _connect(store: Store | str | os.PathLike[str], *, read_only: bool, describe: bool) -> duckdb.DuckDBPyConnection:
-    found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
-    connection = session(found)
+    opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
+    connection = duckdb.connect(":memory:", config=_CONFIG)
+    filesystem = SnapshotFiles(opened)
+    # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
+    _open.add(connection)
+    connection.register_filesystem(filesystem)
+    connection.execute(_SETTINGS)
+    # in a notebook without ipywidgets the bar is off, and DuckDB refuses to hear of it
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
+        connection.execute("SET enable_progress_bar = false")
     try:
-        indexed = found.index is not None and _attach_index(connection, found.index)
-        create_views(connection, found, PREFIX, describe=describe, views=INDEXED_VIEWS if indexed else VIEWS)
-        if read_only:
-            connection.execute(_LOCK)
+        derived.attach(connection, opened, filesystem)
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
+    register_mel_db(connection, opened.spec)
+    if memory_limit is not None:
+        _limit_memory(connection, memory_limit)
+    if read_only:
+        connection.execute(_LOCK)
     return connection
 
 
-def _attach_index(connection: duckdb.DuckDBPyConnection, path: str) -> bool:
-    """Let `tracks`, `features` and the vectors be the tables of an index; False where this DuckDB cannot read it."""
+def _limit_memory(connection: duckdb.DuckDBPyConnection, size: str) -> None:
     try:
-        connection.execute(f"ATTACH {literal(PREFIX + path)} AS {_INDEX} (READ_ONLY)")
-    except duckdb.Error:
-        return False  # the views show the same
-    connection.execute(f"SET search_path = 'memory.main,{_INDEX}.main'")
-    connection.execute(f"CREATE OR REPLACE {vectors.MACRO} AS TABLE FROM {_INDEX}.{SCHEMA}.vectors")
-    return True
+        connection.execute(f"SET memory_limit = {literal(size)}")
+    except duckdb.Error as error:
+        raise UsageError(f"{size!r} is no amount of memory ({error})", "Write one such as 4GB.") from None
 
 
-def bytes_read(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Bytes that DuckDB has read of each file of the store through a connection of `connect`, by relative path."""
-    return dict(_open[connection].bytes_read)
+@atexit.register
+def _close_all() -> None:
+    for connection in list(_open):
+        with contextlib.suppress(duckdb.Error):
+            connection.close()
 
 
-def query(
-    store: Store | str | os.PathLike[str], sql: str, parameters: Sequence[object] | Mapping[str, object] | None = None
-) -> pa.Table:
-    """The rows of one or more SQL statements (of the last that returns rows), read-only.
+def query(store: Store | str | os.PathLike[str], sql: str, parameters: Parameters = None) -> pa.Table:
+    """The rows of one or more SQL statements (of the last that returns rows), read-only. Ctrl-C ends it.
 
-    Raises FeatureStoreError with DuckDB's own pointer to the mistake in `sql`, and what `connect` raises.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    sql : str
+        DuckDB's SQL.
+    parameters : sequence or mapping, optional
+        Values of `$1` or `$name` in it.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows; a table without columns where no statement returns any.
+
+    Raises
+    ------
+    FeatureStoreError
+        With DuckDB's own pointer to the mistake in `sql`; and what `connect` raises.
+
+    Examples
+    --------
+    >>> query(store, "SELECT genre, count(*) AS n FROM tracks GROUP BY genre ORDER BY genre").to_pylist()
+    [{'genre': 'Ambient', 'n': 8}, {'genre': 'Blues', 'n': 8}, {'genre': 'Choral', 'n': 8}]
+    >>> query(store, "SELECT genre FROM tracks WHERE track_id = $id", {"id": 2})["genre"][0].as_py()
+    'Blues'
     """
-    with contextlib.closing(connect_for(store, sql)) as connection:
-        return fetch(connection, sql, parameters)
+    with contextlib.closing(connect(store)) as connection:
+        return interruptible(connection, lambda: fetch(connection, sql, parameters))
 
 
-def fetch(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    parameters: Sequence[object] | Mapping[str, object] | None = None,
-) -> pa.Table:
+def fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None) -> pa.Table:
     """Run `sql` on `connection` and return its rows. Raises FeatureStoreError with DuckDB's message."""
+    import pyarrow as pa
+
     try:
         rows = relation(connection, sql, parameters)
         return pa.table({}) if rows is None else rows.to_arrow_table()
@@ -143,9 +168,7 @@ def fetch(
 
 
 def relation(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    parameters: Sequence[object] | Mapping[str, object] | None = None,
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None
 ) -> duckdb.DuckDBPyRelation | None:
     """The result of `sql`, not yet read; None where it has none. Raises duckdb.Error with a pointer into `sql`."""
     try:
@@ -156,6 +179,38 @@ def relation(
         raise
 
 
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None = None) -> T:
+    """`work()`, which uses `connection`, in a thread of its own, so that Ctrl-C or a time limit can stop its query.
+
+    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
+
+    Raises
+    ------
+    FeatureStoreError
+        If it took longer than `timeout` seconds.
+    KeyboardInterrupt
+        At Ctrl-C.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            if timeout is None or wait([future], timeout).done:
+                return future.result()
+        except KeyboardInterrupt:
+            _stop(connection, future)
+            raise
+        _stop(connection, future)
+    raise FeatureStoreError(f"stopped after {timeout:g} s", "Ask for less, or give it longer with --timeout.")
+
+
+def _stop(connection: duckdb.DuckDBPyConnection, future: Future[T]) -> None:
+    # before the query has begun there is nothing that an interrupt could stop: ask until it ends
+    while not future.done():
+        with contextlib.suppress(KeyboardInterrupt):
+            connection.interrupt()
+            wait([future], 0.1)
+
+
 def failure(error: Exception) -> FeatureStoreError:
     """DuckDB's error, with its pointer into the SQL, as an error of ours."""
     text = str(error).strip()
@@ -164,120 +219,29 @@ def failure(error: Exception) -> FeatureStoreError:
     if traceback:
         lines = [line for line in re.split(r"\n\nLINE ", rest)[0].splitlines() if line and not line.startswith(" ")]
         text = (head + (lines[-1] if lines else rest)).strip()
-    refused = isinstance(error, duckdb.PermissionException) or "PermissionError" in text
-    hint = "Nothing can be written from SQL here; keep a result with `python -m warehouse ... --output FILE`."
-    return FeatureStoreError(text, hint if refused else "")
+    return FeatureStoreError(text, _advice(error, text))
 
 
-def session(found: Contents, tables: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection with the relations of schema `stored` only, or some of them, for the warehouse's own queries.
-
-    Raises StoreDamaged where a file cannot be read.
-    """
-    connection = duckdb.connect(":memory:", config=_CONFIG)
-    names = [name for table in MEASURED_VIEWS for name in found.files(table)]
-    filesystem = SnapshotFiles(
-        found.store,
-        [*names, *found.catalog_files, *([found.index] if found.index else [])],
-        pinned=found.catalog_files,
-        made={vectors.FILE: lambda: vectors.make(found, session(found, ["features"]))},
-    )
-    # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
-    _open[connection] = filesystem
-    connection.register_filesystem(filesystem)
-    # a snapshot's files never change: each footer is read once
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET parquet_metadata_cache = true")
-    try:
-        create_stored(connection, found, PREFIX, tables)
-    except duckdb.Error as error:
-        raise StoreDamaged(str(failure(error)), REPAIR) from None
-    connection.execute(vectors.macro_sql(found, "read_parquet(file)"))
-    return connection
-
-
-@atexit.register
-def _close_all() -> None:
-    for connection in list(_open):
-        with contextlib.suppress(duckdb.Error):
-            connection.close()
-
-
-def create_stored(
-    connection: duckdb.DuckDBPyConnection, found: Contents, prefix: str, tables: Collection[str] | None = None
-) -> None:
-    """Create schema `stored`: the store's tables (None: all) over files whose paths begin with `prefix`.
-
-    They are macros, `stored.features()`: a second view of each table would show every column twice in the catalog.
-    """
-    connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    create_table(connection, f"{SCHEMA}.superseded", found.snapshot.superseded)
-    for name in stored_names(found):
-        if tables is None or name in tables:
-            sql = stored_sql(found, name, prefix)
-            connection.execute(f"CREATE MACRO {SCHEMA}.{identifier(name)}() AS TABLE {sql}")
-
-
-def stored_names(found: Contents) -> tuple[str, ...]:
-    """The tables of schema `stored`."""
-    return (*CATALOG_VIEWS, *(f"features_{name}" for name in found.feature_sets), *MEASURED_VIEWS)
-
-
-def stored_sql(found: Contents, name: str, prefix: str) -> str:
-    """A SELECT of a table of schema `stored`."""
-    return (measured_sql if name in MEASURED_VIEWS else catalog_sql)(found, name, prefix)
-
-
-def create_views(
-    connection: duckdb.DuckDBPyConnection,
-    found: Contents,
-    prefix: str,
-    *,
-    portable: bool = False,
-    describe: bool = True,
-    views: Collection[str] = VIEWS,
-) -> None:
-    """Create views and the macros people use, over the relations of schema `stored`.
-
-    describe: with a comment on every view and column; DuckDB takes a quarter of a second to note 600 of them.
-    portable: `mel_db` in SQL alone (slower), for a database that is opened without us.
-    """
-    if portable:
-        connection.execute(read_sql("portable", f"mel_db_{found.store.spec.mel_dtype}"))
-    else:
-        register_mel_db(connection, found.store.spec)
-    create_table(connection, "feature_columns", comments.feature_columns(found))
-    create_table(connection, f"{SCHEMA}.spec", comments.spec_rows(found.store.spec))
-    tables = {name: as_table(stored_sql(found, name, prefix)) for name in stored_names(found)}
-    straight = {f"{SCHEMA}.{name}()": scan for name, scan in tables.items() if scan}
-    for name in views:
-        sql = read_sql("views", name)
-        connection.execute(functools.reduce(lambda text, pair: text.replace(*pair), straight.items(), sql))
-    for name in (f"features_{name}" for name in found.feature_sets):
-        view = identifier(name)
-        connection.execute(f"CREATE VIEW {view} AS FROM {tables[name] or f'{SCHEMA}.{view}()'}")
-    for name in MACROS:
-        connection.execute(read_sql("macros", name))
-    if describe:
-        connection.execute(";".join(comments.statements(found, views)))
-
-
-def create_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """Copy an Arrow table into the connection's own memory as table `name`."""
-    connection.register("arrow_rows", rows)
-    connection.execute(f"CREATE TABLE {name} AS FROM arrow_rows")
-    connection.unregister("arrow_rows")
-
-
-def read_sql(folder: str, name: str) -> str:
-    """The text of `warehouse/<folder>/<name>.sql`."""
-    return resources.files("warehouse").joinpath("sql", folder, f"{name}.sql").read_text("utf-8")
+def _advice(error: Exception, text: str) -> str:
+    if isinstance(error, duckdb.PermissionException) or "PermissionError" in text:
+        return "Nothing can be written from SQL here; keep a result with `python -m warehouse ... --output FILE`."
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "Ask for fewer rows or columns, or allow more with --memory-limit."
+    if "Corrupt database" in text or f"/{places.DERIVED}/" in text:
+        return f"Delete the folder {places.DERIVED} of the store: the next connection makes it again."
+    return ""
 
 
 def register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
     """Register `mel_db(mel BLOB) -> FLOAT[]`: the dB values of a stored mel spectrogram, band-major, as one list."""
 
-    def mel_db(column: pa.Array) -> pa.Array:
-        mels = [arrays.decode_mel(v.as_buffer(), spec.mel_dtype, spec.n_mels).ravel() for v in column]
+    def mel_db(column: Any) -> Any:  # DuckDB evaluates the annotations
+        import numpy as np
+        import pyarrow as pa
+
+        from featurestore.store import arrays
+
+        mels = [arrays.decode_mel(v.as_buffer(), spec.n_mels).ravel() for v in column]
         offsets = np.cumsum([0, *(m.size for m in mels)], dtype=np.int32)
         values = np.concatenate([np.empty(0, np.float32), *mels])
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import uuid
 
 import duckdb
 
-from featurestore.errors import FeatureStoreError, UsageError
-from featurestore.store import files
+from featurestore.errors import UsageError
+from featurestore.store import files, places
 from featurestore.store.store import Store
-from featurestore.terminal import tables
-from warehouse.database import vectors
-from warehouse.database.connection import create_stored, create_views, failure
-from warehouse.database.views import SCHEMA, Contents, contents, literal
+from warehouse.database.connection import failure
+from warehouse.database.fill import fill
+from warehouse.database.sql import literal, read_sql
+from warehouse.database.views import Contents, contents
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A database file that was written: its path, how many views it has, how it is opened."""
+    """A database file that was written: its path, how many tables and views it has, how it is opened."""
 
     path: str
     views: int
@@ -34,41 +33,53 @@ def write_database(
     absolute: bool = False,
     force: bool = False,
 ) -> Written:
-    """Write a DuckDB database of the views and macros over `store` to the local file `path`, atomically.
+    """Write a DuckDB database over a store, for programs that know DuckDB and nothing of us. It is written atomically.
 
-    The views name the store's files relative to the folder of `path` (a remote store: by URL), so that the two can
-    move together; the file is opened from that folder. absolute: they name them by absolute paths instead, so that the
-    file is opened from anywhere (DBeaver, a notebook) while the store stays where it is. It shows the store as it is
-    now: write it again when the store has changed. `mel_db` is plain SQL in it, and the vectors of `similar_tracks`
-    are a table in it.
+    Small tables and the vectors of `similar_tracks` are in the file; features, mel and wave are views over the store's
+    files, and `mel_db` is plain SQL. It shows the store as it is now: write it again when the store has changed.
 
-    Raises UsageError where `path` exists and force is not given or lies inside the store, FeatureStoreError where it
-    cannot be written.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    path : str or path
+        A local file.
+    absolute : bool
+        The views name the store's files relative to the folder of `path` (a remote store: by URL), so that the two can
+        move together; the file is opened from that folder. True: they name them by absolute paths, so that the file is
+        opened from anywhere (DBeaver, a notebook) while the store stays where it is.
+    force : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    UsageError
+        If `path` exists and force is not given, or lies inside the store.
+    FeatureStoreError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> write_database(store, folder / "music.duckdb").views
+    15
     """
     target = os.path.abspath(os.fspath(path))
     if os.path.exists(target) and not force:
         raise UsageError(f"{target} exists", "Give --force to replace it, or name another file.")
     found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
-    # such a file outlives snapshots, and batches stay longer than copies of them
-    found = dataclasses.replace(found, gathered=None, index=None)
-    tables.refuse_inside(found.store.url, target)
+    places.refuse_inside(target, "the database", found.store.url)
     folder = os.path.dirname(target)
     root = _root(found, None if absolute else folder)
-    temporary = os.path.join(folder, f".{os.path.basename(target)}.{uuid.uuid4().hex[:8]}{files.TEMPORARY}")
     try:
-        os.makedirs(folder, exist_ok=True)
-        views = _write(found, temporary, folder, root)
-        os.replace(temporary, target)
+        with files.replacing(files.resolve(folder)[0], target) as temporary, contextlib.ExitStack() as stack:
+            stack.callback(Path(f"{temporary}.wal").unlink, missing_ok=True)
+            views = _write(found, temporary, folder, root)
     except duckdb.Error as error:
         raise failure(error) from None
-    except OSError as error:
-        raise FeatureStoreError(
-            f"{target}: cannot be written ({error.strerror or error})", "Name a file in a folder you can write to."
-        ) from None
-    finally:
-        for left in (temporary, f"{temporary}.wal"):
-            with contextlib.suppress(OSError):
-                os.unlink(left)
     return Written(target, views, _how(found, target, absolute))
 
 
@@ -85,12 +96,9 @@ def _write(found: Contents, path: str, folder: str, root: str) -> int:
         connection.execute(f"SET TimeZone = 'UTC'; SET file_search_path = {literal(folder)}")
         if not files.is_local(found.store.fs):
             connection.register_filesystem(found.store.fs)
-        create_stored(connection, found, f"{root}/")
-        connection.execute(f"CREATE TABLE {SCHEMA}.vector_rows AS {vectors.select_sql(found)}")
-        connection.execute(vectors.macro_sql(found, f"{SCHEMA}.vector_rows"))
-        create_views(connection, found, f"{root}/", portable=True)
-        count = "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
-        return int(connection.execute(count).fetchall()[0][0])
+        kinds = fill(connection, found, f"{root}/", copied=["vectors"])
+        connection.execute(read_sql("portable/mel_db"))
+        return len(kinds)
 
 
 def _how(found: Contents, target: str, absolute: bool) -> str:

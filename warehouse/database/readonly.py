@@ -11,7 +11,7 @@ import datetime as dt
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
@@ -29,43 +29,38 @@ ReadAt = Callable[[int, int], bytes]  # (start, number of bytes)
 class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
     """An fsspec filesystem over named files of a store: `store://excerpts/<batch>.parquet`.
 
-    names   paths relative to the store that may be opened; any other does not exist here.
-    pinned  of these, the ones that are replaced in place (the catalog): on a disk they are opened now, so that a
-            connection goes on seeing what it saw first.
-    made    further names, each with a call that makes the file when it is first opened and returns its descriptor.
-    bytes_read  bytes that DuckDB has read so far, by name.
+    Parameters
+    ----------
+    store : Store
+        Where the files are.
+    names : iterable of str
+        Paths relative to the store that may be opened; any other does not exist here.
     """
 
     protocol = PROTOCOL
     cachable = False
 
-    def __init__(
-        self,
-        store: Store,
-        names: Iterable[str],
-        *,
-        pinned: Iterable[str] = (),
-        made: Mapping[str, Callable[[], int]] | None = None,
-    ) -> None:
+    def __init__(self, store: Store, names: Iterable[str] = ()) -> None:
         super().__init__()
         self._store = store
-        self._names = frozenset(names)
-        self._made = made or {}
+        self._names = set(names)
         self._local = files.is_local(store.fs)
-        self._lock = threading.Lock()
         self._held: dict[str, int] = {}  # file descriptors kept open until this object goes
-        self.bytes_read: dict[str, int] = {}
         weakref.finalize(self, _close, self._held)
-        if self._local:
-            self._held.update({name: os.open(store.path(name), os.O_RDONLY) for name in pinned})
+
+    def show(self, names: Iterable[str], *, pinned: bool = False) -> None:
+        """Let more files be opened. pinned: those of a disk are opened now, so that a file replaced in place stays."""
+        names = set(names)
+        self._names |= names
+        if pinned and self._local:
+            self._held.update({n: os.open(self._store.path(n), os.O_RDONLY) for n in names - self._held.keys()})
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return str(path).removeprefix(PREFIX)
 
     def exists(self, path: str, **_: Any) -> bool:
-        name = self._strip_protocol(path)
-        return name in self._names or name in self._made
+        return self._strip_protocol(path) in self._names
 
     def glob(self, path: str, **_: Any) -> list[str]:
         # views name their files one by one; patterns would show what other tables do not
@@ -85,13 +80,13 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         name = self._known(path)
         size = self._size(name)
         if name in self._held:
-            return _Handle(self._counted(name, _pread(self._held[name])), size)
+            return _Handle(_pread(self._held[name]), size)
         where = self._store.path(name)
         if self._local:
             fd = self._present(name, lambda: os.open(where, os.O_RDONLY))
-            return _Handle(self._counted(name, _pread(fd)), size, fd)
+            return _Handle(_pread(fd), size, fd)
         fs = self._store.fs
-        return _Handle(self._counted(name, lambda start, n: fs.cat_file(where, start=start, end=start + n)), size)
+        return _Handle(lambda start, n: fs.cat_file(where, start=start, end=start + n), size)
 
     def _known(self, path: str) -> str:
         name = self._strip_protocol(path)
@@ -100,9 +95,6 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         return name
 
     def _size(self, name: str) -> int:
-        with self._lock:
-            if name in self._made and name not in self._held:
-                self._held[name] = self._made[name]()
         if name in self._held:
             return os.fstat(self._held[name]).st_size
         where = self._store.path(name)
@@ -116,15 +108,6 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
                 f"{name}: this file of the store is gone; it was compacted and cleaned up since this connection was"
                 " opened (connect again), or lost (run `python -m featurestore verify`)"
             ) from None
-
-    def _counted(self, name: str, read_at: ReadAt) -> ReadAt:
-        def read(start: int, n: int) -> bytes:
-            data = read_at(start, n)
-            with self._lock:
-                self.bytes_read[name] = self.bytes_read.get(name, 0) + len(data)
-            return data
-
-        return read
 
 
 def _pread(fd: int) -> ReadAt:

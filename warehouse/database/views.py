@@ -1,54 +1,60 @@
-"""The store's tables as SQL text: which files, without the rows that newer batches supersede.
+"""What of a store a connection shows: the names of its views and macros, and the SQL that reads the Parquet files.
 
-The views in `views/*.sql` are plain SQL over these relations (schema `stored`). Paths are written with a prefix:
-`store://` inside a connection, a relative path in a database file.
+Files are named with a prefix: `store://` inside a connection, a path in a database file for other tools. Rows that a
+newer batch supersedes are left out. Names that people use are in the schema `main`, what the warehouse itself needs is
+in the schema `stored`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore import schemas
-from featurestore.errors import StoreDamaged
-from featurestore.store import gathered
-from featurestore.store.store import REPAIR, Snapshot, Store
+from featurestore.errors import REPAIR, StoreDamaged
+from featurestore.store.snapshot import Snapshot
+from featurestore.store.store import Store
+from warehouse.database.sql import literal
 
 SCHEMA = "stored"
-_WHOLE_SCAN = re.compile(r"SELECT \* FROM (read_parquet\([^()]*\))")
+# in the order in which they build on each other
+VIEWS = (
+    "genres",
+    "excerpts",
+    "failures",
+    "tracks",
+    "splits",
+    "datasets",
+    "features",
+    "features_long",
+    "vectors",
+    "mel",
+    "wave",
+    "track_genres",
+    "provenance",
+)
+SMALL = frozenset({"genres", "excerpts", "failures", "tracks", "splits", "datasets"})  # always copied into tables
+LARGE = frozenset({"features", "vectors"})  # copied where the database is kept; `features` stands for imported sets too
+MACROS = ("genre_path", "feature_profile", "similar_tracks", "duplicates", "feature_drift")
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a reader of a store finds at one moment: its snapshot, and the catalog tables present.
-
-    gathered: path, relative to the store, of the file that holds all features of the snapshot; index: of the DuckDB
-    file with its tracks, features and vectors; None where there is none.
-    """
+    """What a reader of a store finds at one moment: its snapshot, and the names of the catalog tables present."""
 
     store: Store
     snapshot: Snapshot
     catalog: tuple[str, ...]
-    gathered: str | None = None
-    index: str | None = None
 
     @property
     def feature_sets(self) -> tuple[str, ...]:
         """Names of the imported feature sets."""
         return tuple(n.removeprefix("features_") for n in self.catalog if n.startswith("features_"))
 
-    @property
-    def catalog_files(self) -> list[str]:
-        """Paths of the catalog tables, relative to the store."""
-        return [f"catalog/{name}.parquet" for name in self.catalog]
-
     def files(self, table: str) -> list[str]:
         """Paths of the files that hold a measured table, relative to the store, oldest first."""
-        if table == "features" and self.gathered:
-            return [self.gathered]
         return [f"{table}/{batch}.parquet" for batch in self.snapshot.batches]
 
 
@@ -56,8 +62,25 @@ def contents(store: Store) -> Contents:
     """Look at the store once. Raises StoreDamaged."""
     # rewritten in place and never removed: the catalog is listed first so that it is not newer than the batches
     catalog = store.catalog_names()
-    snapshot = store.snapshot()
-    return Contents(store, snapshot, catalog, gathered.find(store, snapshot), gathered.find_index(store, snapshot))
+    return Contents(store, store.snapshot(), catalog)
+
+
+def stored_schemas(store: Store) -> dict[str, pa.Schema]:
+    """Arrow schemas of the stored tables by name, imported sets left out."""
+    found = {t: schemas.measured_schema(t, store.spec) for t in schemas.MEASURED} | schemas.CATALOG
+    return {name: pa.schema([f.with_type(_as_read(f.type)) for f in schema]) for name, schema in found.items()}
+
+
+def _as_read(kind: pa.DataType) -> pa.DataType:
+    # DuckDB reads times of milliseconds in Parquet as microseconds
+    return pa.timestamp("us") if kind == pa.timestamp("ms") else kind
+
+
+def source_sql(found: Contents, name: str, prefix: str) -> str:
+    """A SELECT of the stored table of a view's name; empty for a view that is made of other views."""
+    if name in schemas.MEASURED:
+        return measured_sql(found, name, prefix)
+    return catalog_sql(found, name, prefix) if name in schemas.CATALOG else ""
 
 
 def catalog_sql(found: Contents, name: str, prefix: str) -> str:
@@ -65,18 +88,15 @@ def catalog_sql(found: Contents, name: str, prefix: str) -> str:
     stored = f"SELECT * FROM {_scan([f'catalog/{name}.parquet'], prefix)}"
     if name not in schemas.CATALOG:
         return stored
-    fields = {(f.name, f.type) for f in schemas.CATALOG[name]}
-    if name in found.catalog and fields <= {(f.name, f.type) for f in catalog_schema(found, name)}:
-        return stored
-    empty = empty_sql(schemas.CATALOG[name])
+    empty = f"FROM {SCHEMA}.empty_{name}"
     return f"{empty} UNION ALL BY NAME {stored}" if name in found.catalog else empty
 
 
-def catalog_schema(found: Contents, name: str) -> pa.Schema:
+def catalog_schema(store: Store, name: str) -> pa.Schema:
     """Arrow schema of a catalog table as it is stored. Raises StoreDamaged."""
-    path = found.store.catalog_path(name)
+    path = store.catalog_path(name)
     try:
-        with found.store.fs.open(path, "rb") as f:
+        with store.fs.open(path, "rb") as f:
             return pq.read_schema(f)
     except (OSError, pa.ArrowException) as error:
         raise StoreDamaged(f"{path}: {error}", REPAIR) from None
@@ -85,11 +105,8 @@ def catalog_schema(found: Contents, name: str) -> pa.Schema:
 def measured_sql(found: Contents, table: str, prefix: str, extra: str = "") -> str:
     """A SELECT of a measured table's current rows; `extra` names virtual columns to add (`filename`)."""
     if not found.snapshot.batches:
-        schema = schemas.measured_schema(table, found.store.spec)
-        return empty_sql(schema, [f"NULL::VARCHAR AS {extra}"] if extra else [])
+        return f"SELECT *{f', NULL::VARCHAR AS {extra}' if extra else ''} FROM {SCHEMA}.empty_{table}"
     star = f"*, {extra}" if extra else "*"
-    if table == "features" and found.gathered:
-        return f"SELECT {star} FROM {_scan([found.gathered], prefix)}"
     old = set(found.snapshot.superseded["batch"].unique().to_pylist())
     clean = [f for f, b in zip(found.files(table), found.snapshot.batches, strict=True) if b not in old]
     mixed = [f for f, b in zip(found.files(table), found.snapshot.batches, strict=True) if b in old]
@@ -102,49 +119,6 @@ def measured_sql(found: Contents, table: str, prefix: str, extra: str = "") -> s
     return " UNION ALL ".join(parts)
 
 
-def as_table(sql: str) -> str | None:
-    """What stands after FROM in place of `sql`, if that is all of one scan; else None.
-
-    A view of 518 columns binds each of them at every query, and once more for each SELECT in between.
-    """
-    scan = _WHOLE_SCAN.fullmatch(sql)
-    return scan[1] if scan else None
-
-
 def _scan(names: list[str], prefix: str) -> str:
     paths = ", ".join(literal(prefix + n) for n in names)
     return f"read_parquet([{paths}], hive_partitioning = false)"
-
-
-def empty_sql(schema: pa.Schema, extra: list[str] | None = None) -> str:
-    """A SELECT with the columns of `schema` and no rows."""
-    columns = [f"NULL::{sql_type(f.type)} AS {identifier(f.name)}" for f in schema]
-    return f"SELECT {', '.join(columns + (extra or []))} WHERE false"
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of an Arrow type that the store uses. Raises KeyError for any other."""
-    if pa.types.is_list(kind):
-        return sql_type(kind.value_type) + "[]"
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMPTZ" if kind.tz else {"s": "TIMESTAMP_S", "ms": "TIMESTAMP", "us": "TIMESTAMP"}[kind.unit]
-    return {
-        pa.int64(): "BIGINT",
-        pa.int32(): "INTEGER",
-        pa.int16(): "SMALLINT",
-        pa.float64(): "DOUBLE",
-        pa.float32(): "FLOAT",
-        pa.bool_(): "BOOLEAN",
-        pa.string(): "VARCHAR",
-        pa.binary(): "BLOB",
-    }[kind]
-
-
-def literal(text: str) -> str:
-    """`text` as a SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """`name` as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

@@ -10,19 +10,19 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping
-from importlib import resources
 
 import pyarrow as pa
 
 from featurestore.errors import UsageError
 from featurestore.store.store import Store
+from warehouse.database.sql import head, read_sql, sql_names
 
-_PARAM = re.compile(r"^-- param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
+_PARAM = re.compile(r"^param (?P<name>\w+)(?: = (?P<default>.*?))?: (?P<meaning>.*)$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter of a named query; default None means that it must be given."""
+    """A parameter of a named query; `default` None means that it must be given."""
 
     name: str
     meaning: str
@@ -31,7 +31,22 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class NamedQuery:
-    """A named query: the question it answers, its parameters, its SQL."""
+    """A question that has a name.
+
+    Attributes
+    ----------
+    name : str
+    question : str
+        What it answers.
+    parameters : tuple of Parameter
+        What it takes: name, meaning and default of each.
+    sql : str
+
+    Examples
+    --------
+    >>> named_queries()[0].parameters
+    (Parameter(name='scheme', meaning='split scheme: official, artist or random', default='official'),)
+    """
 
     name: str
     question: str
@@ -40,23 +55,25 @@ class NamedQuery:
 
 
 def named_queries() -> tuple[NamedQuery, ...]:
-    """All named queries, by name."""
-    folder = resources.files("warehouse").joinpath("sql", "queries")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return tuple(_parse(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in files)
+    """All named queries, by name.
+
+    Returns
+    -------
+    tuple of NamedQuery
+
+    Examples
+    --------
+    >>> [query.name for query in named_queries()][:3]
+    ['artists_across_splits', 'failures_by_kind', 'genre_of_file']
+    """
+    return tuple(_parse(name) for name in sql_names("queries"))
 
 
-def _parse(name: str, text: str) -> NamedQuery:
-    head = []
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        head.append(line)
-    parameters = tuple(
-        Parameter(m["name"], m["meaning"], m["default"]) for m in map(_PARAM.match, head) if m is not None
-    )
-    question = " ".join(line.removeprefix("--").strip() for line in head if not line.startswith("-- param "))
-    return NamedQuery(name, question, parameters, text)
+def _parse(name: str) -> NamedQuery:
+    found = [match for match in map(_PARAM.match, head(f"queries/{name}")) if match]
+    parameters = tuple(Parameter(m["name"], m["meaning"], m["default"]) for m in found)
+    question = " ".join(line for line in head(f"queries/{name}") if not line.startswith("param "))
+    return NamedQuery(name, question, parameters, read_sql(f"queries/{name}"))
 
 
 def listing() -> pa.Table:
@@ -113,7 +130,33 @@ def bind(query: NamedQuery, parameters: Mapping[str, str]) -> dict[str, str]:
 def run_named(
     store: Store | str | os.PathLike[str], name: str, parameters: Mapping[str, str] | None = None
 ) -> pa.Table:
-    """The rows of the named query. Raises UsageError for a wrong name or parameter, and as `query` does."""
+    """The rows of a named query.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    name : str
+        One of `named_queries`.
+    parameters : mapping of str to str, optional
+        Values of its parameters.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, and an unknown or a missing parameter.
+    FeatureStoreError
+        As `query` does.
+
+    Examples
+    --------
+    >>> run_named(store, "loudest_and_quietest", {"k": "1"}).column_names[:3]
+    ['which', 'track_id', 'excerpt']
+    """
     from warehouse.database.connection import query
 
     named = find(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse.database.views import identifier
+from warehouse.database.sql import identifier
 
 # types that Arrow or Parquet have not, or would show as DuckDB's own bytes
 _ALWAYS_TEXT = frozenset(

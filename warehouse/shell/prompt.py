@@ -127,30 +127,24 @@ class _State:
 
 def _session(connection: duckdb.DuckDBPyConnection, **options: Any) -> Any:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.application import get_app
+    from prompt_toolkit.filters import Condition
     from prompt_toolkit.lexers import PygmentsLexer
     from pygments.lexers.sql import SqlLexer
 
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def _enter(event: Any) -> None:
-        buffer = event.current_buffer
-        text = buffer.text.strip()
-        if not text or text.startswith(".") or text.endswith(";"):
-            buffer.validate_and_handle()
-        else:
-            buffer.insert_text("\n")
-
     return PromptSession(
-        multiline=True,
-        key_bindings=keys,
+        multiline=Condition(lambda: not _is_complete(get_app().current_buffer.text)),
         history=_history(),
         lexer=PygmentsLexer(SqlLexer),
         completer=completer(connection),
         complete_while_typing=False,
         **options,
     )
+
+
+def _is_complete(text: str) -> bool:
+    """Whether Enter ends the statement; before, it starts another line."""
+    return not text.strip() or text.lstrip().startswith(".") or text.rstrip().endswith(";")
 
 
 def completer(connection: duckdb.DuckDBPyConnection) -> Any:

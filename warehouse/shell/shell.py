@@ -7,10 +7,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -19,10 +16,9 @@ from featurestore.errors import MissingInput, UsageError
 from featurestore.store import files
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
-from warehouse.database.connection import connect_for, failure, relation
+from warehouse.database.connection import connect, failure, interruptible, relation
 from warehouse.shell.printable import printable
 
-T = TypeVar("T")
 Answer = tuple[pa.Table, bool]  # the rows, and whether there were more
 
 MAX_ROWS = 1000  # rows of a printed table; every other format has them all
@@ -64,14 +60,19 @@ def print_results(
     *,
     format: str = "table",
     output: str | None = None,
+    timeout: float | None = None,
+    memory_limit: str | None = None,
 ) -> None:
     """Run every statement of `sql`, read-only, and print each result, or write the only one to `output`.
 
+    timeout: seconds that each statement may take; memory_limit: as in `connect`.
     Raises UsageError where not exactly one result can go into the one file, and what `query` raises.
     """
     single = output is not None or format == "parquet"
-    with contextlib.closing(connect_for(store, sql)) as connection:
-        answers = results(connection, sql, format, parameters, limit=MAX_ROWS if output is None else None)
+    with contextlib.closing(connect(store, memory_limit=memory_limit)) as connection:
+        answers = results(
+            connection, sql, format, parameters, timeout=timeout, limit=MAX_ROWS if output is None else None
+        )
         if single:
             # nothing is written before all statements have run
             answers = iter(_only(list(answers)))
@@ -105,10 +106,12 @@ def results(
     parameters: Mapping[str, str] | None = None,
     *,
     limit: int | None = None,
+    timeout: float | None = None,
 ) -> Iterator[Answer]:
     """Run the statements one by one; yields (rows, whether there were more than `limit`) of those that have rows.
 
-    Column names are unique, and values that `format` has no form for are text. limit: for a table only.
+    Column names are unique, and values that `format` has no form for are text. limit: for a table only; timeout:
+    seconds for each statement.
     Raises FeatureStoreError with DuckDB's message and its pointer into the statement, and KeyboardInterrupt.
     """
     if format != "table":
@@ -117,28 +120,10 @@ def results(
         for statement in duckdb.extract_statements(sql):
             # DuckDB counts the pointer's place from the first character that is not blank
             answer = functools.partial(_answer, connection, statement.query.strip(), parameters, format, limit)
-            if (found := interruptible(connection, answer)) and _asks(statement, found[0]):
+            if (found := interruptible(connection, answer, timeout)) and _asks(statement, found[0]):
                 yield found
     except (duckdb.Error, RuntimeError) as error:
         raise failure(error) from None
-
-
-def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """`work()`, which uses `connection`, in a thread of its own; Ctrl-C stops its query and raises KeyboardInterrupt.
-
-    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            # before the query has begun there is nothing that an interrupt could stop: ask until it ends
-            while not future.done():
-                with contextlib.suppress(KeyboardInterrupt):
-                    connection.interrupt()
-                    futures.wait([future], timeout=0.1)
-            raise
 
 
 def _asks(statement: duckdb.Statement, table: pa.Table) -> bool:

@@ -4,7 +4,7 @@ SELECT source_hash, count(*) AS tracks, list(track_id ORDER BY track_id) AS trac
     list(path ORDER BY track_id) AS paths, list(DISTINCT genre) AS genres
 FROM (
     SELECT e.track_id, any_value(e.source_hash) AS source_hash, any_value(e.path) AS path, any_value(t.genre) AS genre
-    FROM stored.excerpts() AS e LEFT JOIN stored.tracks() AS t USING (track_id)
+    FROM excerpts AS e LEFT JOIN tracks AS t USING (track_id)
     GROUP BY e.track_id
 )
 GROUP BY source_hash

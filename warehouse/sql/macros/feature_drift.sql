@@ -2,12 +2,12 @@
 CREATE MACRO feature_drift(scheme) AS TABLE
 WITH f AS NOT MATERIALIZED (
     SELECT s.split, f.* EXCLUDE (track_id, excerpt)
-    FROM stored.features() AS f JOIN stored.splits() AS s(track_id, drawn, split) USING (track_id)
+    FROM features AS f JOIN splits AS s(track_id, drawn, split) USING (track_id)
     WHERE s.split IN ('training', 'test') AND s.drawn = (
         SELECT CASE WHEN known IS NULL OR list_contains(known, scheme::VARCHAR) THEN scheme::VARCHAR
             ELSE error(format('feature_drift: no split scheme {}; this store has {}',
                 coalesce(scheme::VARCHAR, 'NULL'), array_to_string(known, ', '))) END
-        FROM (SELECT list(DISTINCT c.drawn ORDER BY c.drawn) AS known FROM stored.splits() AS c(track_id, drawn, split))
+        FROM (SELECT list(DISTINCT c.drawn ORDER BY c.drawn) AS known FROM splits AS c(track_id, drawn, split))
     )
 ),
 means AS (UNPIVOT (SELECT split, avg(COLUMNS(* EXCLUDE (split))) FROM f GROUP BY split)

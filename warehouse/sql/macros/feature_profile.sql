@@ -15,7 +15,7 @@ names AS (
 profile AS (
     SELECT u.column_name, t.genre, count(*) AS n, avg(u.value) AS mean, stddev_samp(u.value) AS deviation,
         quantile_cont(u.value, 0.25) AS q25, median(u.value) AS q50, quantile_cont(u.value, 0.75) AS q75
-    FROM chosen AS u JOIN stored.tracks() AS t USING (track_id)
+    FROM chosen AS u JOIN tracks AS t USING (track_id)
     WHERE u.column_name <> 'excerpt'
     GROUP BY u.column_name, t.genre
 )

@@ -8,6 +8,6 @@ WITH ranked AS (
 )
 SELECT CASE WHEN loud <= $k::BIGINT THEN 'loudest' ELSE 'quietest' END AS which, r.track_id, r.excerpt, r.rms_db,
     r.peak, r.clipped_share, r.silence_share, t.genre, t.artist, t.title
-FROM ranked AS r LEFT JOIN stored.tracks() AS t USING (track_id)
+FROM ranked AS r LEFT JOIN tracks AS t USING (track_id)
 WHERE loud <= $k::BIGINT OR quiet <= $k::BIGINT
 ORDER BY loud

@@ -10,7 +10,7 @@ WITH asked AS (
 ),
 f AS NOT MATERIALIZED (
     SELECT t.genre, f.* EXCLUDE (track_id, excerpt)
-    FROM features AS f JOIN stored.tracks() AS t USING (track_id)
+    FROM features AS f JOIN tracks AS t USING (track_id)
     WHERE t.genre IN (FROM asked)
 ),
 n AS (SELECT count(*) FILTER (genre = $a) AS n_a, count(*) FILTER (genre = $b) AS n_b FROM f),

@@ -2,9 +2,9 @@
 -- param k = 10: neighbours to ask
 -- param sample = 500: how many excerpts to check (chosen by a hash of the key, the same every time)
 -- param limit = 25: how many to list
-WITH labelled AS (
-    SELECT v.track_id, v.excerpt, v.vector, t.genre, t.artist_id, t.title
-    FROM stored.vectors('store://made/vectors.parquet') AS v JOIN stored.tracks() AS t USING (track_id)
+WITH labelled AS MATERIALIZED (
+    SELECT v.track_id, v.excerpt, v.vector, t.genre, t.artist_group, t.title
+    FROM vectors AS v JOIN tracks AS t USING (track_id)
     WHERE t.genre IS NOT NULL
 ),
 asked AS (FROM labelled ORDER BY hash(track_id, excerpt) LIMIT $sample::BIGINT),
@@ -13,7 +13,7 @@ near AS (
         min_by(o.genre, array_distance(a.vector, o.vector), $k::BIGINT) AS genres
     FROM asked AS a, labelled AS o
     -- an artist's own tracks agree with each other whatever their label
-    WHERE o.track_id <> a.track_id AND a.artist_id IS DISTINCT FROM o.artist_id
+    WHERE a.artist_group <> o.artist_group
     GROUP BY a.track_id, a.excerpt
 )
 SELECT track_id, excerpt, title, genre, len(list_filter(genres, lambda g: g = genre)) / len(genres) AS agreement,

@@ -1,2 +1,2 @@
 -- The collections in the catalog, and where their audio and labels were read from.
-CREATE VIEW datasets AS SELECT * REPLACE (updated_at AT TIME ZONE 'UTC' AS updated_at) FROM stored.datasets();
+SELECT * REPLACE (updated_at AT TIME ZONE 'UTC' AS updated_at) FROM {source}

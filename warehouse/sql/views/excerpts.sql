@@ -1,2 +1,2 @@
 -- What was measured: one row per excerpt, with its source file, decoder and levels.
-CREATE VIEW excerpts AS SELECT * REPLACE (extracted_at AT TIME ZONE 'UTC' AS extracted_at) FROM stored.excerpts();
+SELECT * REPLACE (extracted_at AT TIME ZONE 'UTC' AS extracted_at) FROM {source}

@@ -1,2 +1,2 @@
 -- The central window of each excerpt's mono waveform.
-CREATE VIEW wave AS FROM stored.wave();
+FROM {source}

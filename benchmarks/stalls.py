@@ -21,9 +21,9 @@ from tests.factories import make_store
 from training.backend import keras
 from training.feed import pipeline
 from training.feed.augment import Augment
-from training.feed.dataset import DataSet, open_data
 from training.networks import catalogue
 from training.run import devices
+from training.shards.check import DataSet, open_data
 from training.shards.export import export
 
 WARM_UP = 3

@@ -25,8 +25,8 @@ from featurestore.store.store import Store
 from tests.factories import make_store
 from training.backend import tensorflow
 from training.feed import pipeline
-from training.feed.dataset import DataSet, open_data
 from training.shards import write
+from training.shards.check import DataSet, open_data
 from training.shards.encoding import Encoding, resize
 from training.shards.export import export
 

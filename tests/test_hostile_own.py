@@ -19,7 +19,6 @@ from featurestore.store.store import Store
 from tests import factories
 from tests.builds import SPEC
 from tests.fuzzing import fuzz, mutated
-from training.shards import example, records
 from training.shards.sidecar import Sidecar
 
 
@@ -95,6 +94,7 @@ def sidecar_values() -> dict[str, object]:
         "classes": ["Ambient", "Blues"],
         "counts": {"training": {"Ambient": 1, "Blues": 1}},
         "tracks": {"training": 2},
+        "artists": 2,
         "normalisation": {"mean": [0.0], "std": [1.0]},
         "columns": [],
         "seed": 0,
@@ -103,7 +103,7 @@ def sidecar_values() -> dict[str, object]:
         "feature_set": None,
         "plan": "abc",
         "shards": [shard],
-        "format": 1,
+        "format": 2,
         "store": {"url": "s", "content": "c"},
         "spec": SPEC.as_dict(),
         "spec_fingerprint": SPEC.fingerprint,
@@ -137,32 +137,6 @@ def test_a_sidecar_cannot_name_a_file_elsewhere(name: str) -> None:
     values["shards"] = [{**values["shards"][0], "name": name}]  # type: ignore[index]
     with pytest.raises(FeatureStoreError, match=r"dataset\.json"):
         Sidecar.from_json(json.dumps(values).encode(), "dataset.json")
-
-
-PAYLOADS = tuple(
-    example.encode({"array": bytes(range(i, i + 20)), "label": [i], "shape": (4, 5), "track_id": [1 << 40]})
-    for i in range(3)
-)
-SHARD = b"".join(map(records.frame, PAYLOADS))
-
-
-@fuzz(200)
-@given(mutated((SHARD,)))
-def test_mutated_records_are_sound_or_left_out(data: bytes) -> None:
-    assert all(payload in PAYLOADS for payload in records.unframe(data, skip_damaged=True))
-    try:
-        assert all(payload in PAYLOADS for payload in records.unframe(data))
-    except records.DamagedRecord as damage:
-        assert 0 <= damage.offset < len(data)
-
-
-@fuzz(200)
-@given(mutated(PAYLOADS))
-def test_mutated_examples_are_read_or_refused(data: bytes) -> None:
-    try:
-        example.decode(data)
-    except ValueError as error:
-        assert str(error)
 
 
 def test_a_deep_manifest_is_no_traceback(tmp_path: Path) -> None:

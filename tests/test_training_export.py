@@ -1,4 +1,4 @@
-"""From a store to shards: what is in them, same bytes, resuming, refusing, other people's readers. No TensorFlow."""
+"""From a store to shards: what is in them, same bytes, resuming, refusing, other people's readers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import warehouse
@@ -17,12 +18,14 @@ from featurestore.spec import Spec
 from featurestore.store import files
 from featurestore.store.store import Store
 from tests.factories import make_store
+from tests.training_cases import damage_record
+from tests.training_cases import records_of as _records
 from training import export_tfrecords
-from training.feed.dataset import folder_of, open_data
-from training.shards import example, records, sidecar
+from training.shards import sidecar
+from training.shards.check import folder_of, open_data
 from training.shards.encoding import resize
 from training.shards.export import export
-from training.shards.sidecar import DataMismatch, Sidecar
+from training.shards.sidecar import Sidecar
 
 SPEC = Spec(n_mels=16, excerpt_seconds=0.5, wave_seconds=0.2, groups=("fma",))
 TRACKS, EXCERPTS = 36, 2
@@ -33,18 +36,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return make_store(
         str(tmp_path_factory.mktemp("store") / "s"), tracks=TRACKS, excerpts=EXCERPTS, spec=SPEC, batch_tracks=7
     )
-
-
-def _records(folder: Path) -> list[dict[str, object]]:
-    made = Sidecar.read(str(folder))
-    out = []
-    for shard in made.shards:
-        for payload in records.unframe((folder / shard.name).read_bytes()):
-            found = example.decode(payload)
-            shape = tuple(int(n) for n in found["shape"])
-            row = {k: int(found[k][0]) for k in ("track_id", "excerpt", "artist", "label")}
-            out.append({**row, "split": shard.split, "array": made.encoding.decode(found["array"][0], shape)})
-    return out
 
 
 def _bytes(folder: Path) -> dict[str, str]:
@@ -103,54 +94,58 @@ def test_the_sidecar_counts_hashes_and_normalises_on_training_only(store: Store,
     ]
 
 
-def test_same_store_and_seed_same_bytes_whatever_the_jobs(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.shards.export.SMALL_BYTES", 0)  # so that processes are started for so little
+def test_same_store_and_seed_same_bytes_whatever_the_jobs(store: Store, tmp_path: Path) -> None:
     export(store, output=str(tmp_path / "a"), shards=3, seed=1, jobs=1)
-    export(store, output=str(tmp_path / "b"), shards=3, seed=1, jobs=2)
+    export(store, output=str(tmp_path / "b"), shards=3, seed=1, jobs=2, small_bytes=0)
     export(store, output=str(tmp_path / "c"), shards=3, seed=2, jobs=1)
     assert _bytes(tmp_path / "a/mel") == _bytes(tmp_path / "b/mel")
     assert _bytes(tmp_path / "a/mel") != _bytes(tmp_path / "c/mel")
 
 
-def test_a_killed_export_goes_on_at_the_first_unfinished_shard(
+def _killed_export(store: Store, output: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Export, but die when the file whose path ends with `at` is to be written."""
+    real = files.write_bytes
+
+    def dying(fs: object, path: str, data: bytes) -> None:
+        if path.endswith(at):
+            raise KeyboardInterrupt
+        real(fs, path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_bytes", dying)
+        with pytest.raises(KeyboardInterrupt):
+            export(store, output=str(output), shards=4)
+    with pytest.raises(MissingInput, match="interrupted"):
+        Sidecar.read(str(output / "mel"))
+
+
+def test_a_killed_export_goes_on_at_the_first_unfinished_task(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(store, output=str(tmp_path / "whole"), shards=4)
-    real, written = files.write_bytes, []
-
-    def dying(fs: object, path: str, data: bytes) -> None:
-        if len(written) == 3 and path.endswith(".tfrec"):
-            raise KeyboardInterrupt
-        written.append(path)
-        real(fs, path, data)
-
-    monkeypatch.setattr(files, "write_bytes", dying)
-    with pytest.raises(KeyboardInterrupt):
-        export(store, output=str(tmp_path / "killed"), shards=4)
-    monkeypatch.setattr(files, "write_bytes", real)
-    with pytest.raises(MissingInput, match="interrupted"):
-        Sidecar.read(str(tmp_path / "killed/mel"))
+    _killed_export(store, tmp_path / "killed", monkeypatch, "unfinished-00001.json")
     shard = next((tmp_path / "killed/mel").glob("training-00000-*"))
     before = shard.stat().st_mtime_ns
+    finished = len(json.loads((tmp_path / "killed/mel/unfinished-00000.json").read_text())[0])
     done = export(store, output=str(tmp_path / "killed"), shards=4)
-    assert done.kept == 2
+    assert done.kept == finished
     assert shard.stat().st_mtime_ns == before
     assert _bytes(tmp_path / "killed/mel") == _bytes(tmp_path / "whole/mel")
 
 
-def test_a_damaged_shard_of_a_killed_export_is_written_again(store: Store, tmp_path: Path) -> None:
-    done = export(store, output=str(tmp_path), shards=2)
-    folder = tmp_path / "mel"
-    whole = _bytes(folder)
-    assert done.sidecar is not None
-    (folder / sidecar.UNFINISHED).write_text(done.sidecar.plan)
-    (folder / sidecar.NAME).unlink()
-    shard = next(folder.glob("training-*"))
-    shard.write_bytes(shard.read_bytes()[:-1])
-    assert export(store, output=str(tmp_path), shards=2).kept == len(done.sidecar.shards) - 1
-    assert _bytes(folder) == whole
+@pytest.mark.parametrize("damage", ["shard", "receipt"])
+def test_a_damaged_task_of_a_killed_export_is_written_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    export(store, output=str(tmp_path / "whole"), shards=4)
+    _killed_export(store, tmp_path, monkeypatch, sidecar.NAME)
+    receipt = tmp_path / "mel/unfinished-00001.json"
+    shards = json.loads(receipt.read_text())[0]
+    path = receipt if damage == "receipt" else tmp_path / "mel" / shards[0]["name"]
+    path.write_bytes(path.read_bytes()[:-1])
+    done = export(store, output=str(tmp_path), shards=4)
+    assert done.kept == len(done.sidecar.shards) - len(shards)  # type: ignore[union-attr]
+    assert _bytes(tmp_path / "mel") == _bytes(tmp_path / "whole/mel")
 
 
 def test_a_complete_export_is_left_alone_and_other_choices_replace_it(store: Store, tmp_path: Path) -> None:
@@ -187,6 +182,10 @@ def test_export_to_an_object_store_and_back(store: Store, tmp_path: Path) -> Non
     for split in ("training", "test"):
         for path, shard in zip(data.paths[split], data.sidecar.of_split(split), strict=True):
             assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == shard.sha256
+    broken = Path(data.paths["training"][0])
+    damage_record(broken, 2)  # of the right size: it is fetched again
+    assert open_data("memory://bucket/shards/mel", cache=str(tmp_path / "cache")).lost["training"] == 0
+    assert hashlib.sha256(broken.read_bytes()).hexdigest() == data.sidecar.of_split("training")[0].sha256
     assert folder_of("memory://bucket/shards", "mel") == "memory://bucket/shards/mel"
     assert folder_of("memory://bucket/shards/mel", "mel") == "memory://bucket/shards/mel"
 
@@ -233,80 +232,16 @@ def test_writing_imports_no_tensorflow(store: Store, tmp_path: Path) -> None:
     assert "official split" in done.stderr
 
 
-def _damage(path: Path, record: int) -> None:
-    data = bytearray(path.read_bytes())
-    at = 0
-    for _ in range(record):
-        at += int.from_bytes(data[at : at + 8], "little") + records.OVERHEAD
-    data[at + 40] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def test_damaged_records_are_counted_and_left_out(store: Store, tmp_path: Path) -> None:
-    export(store, output=str(tmp_path), shards=1)
-    path = next((tmp_path / "mel").glob("training-*"))
-    _damage(path, 0)
-    _damage(path, 7)
-    data = open_data(str(tmp_path / "mel"))
-    assert data.lost == {"training": 2, "validation": 0, "test": 0}
-    assert data.records("training") == data.sidecar.records("training") - 2
-    assert len(list(records.unframe(Path(data.paths["training"][0]).read_bytes()))) == data.records("training")
-    assert data.notes() == [f"{tmp_path / 'mel'}: 2 damaged records of the training split are left out"]
-
-
-def test_a_mostly_damaged_shard_is_refused(store: Store, tmp_path: Path) -> None:
-    export(store, output=str(tmp_path), shards=1)
-    path = next((tmp_path / "mel").glob("test-*"))
-    for i in range(12):
-        _damage(path, i)
-    with pytest.raises(DataMismatch, match=r"12 of \d+ records are damaged"):
-        open_data(str(tmp_path / "mel"))
-
-
-def test_missing_cut_and_foreign_shards_are_refused(store: Store, tmp_path: Path) -> None:
-    export(store, output=str(tmp_path), shards=2)
-    folder = tmp_path / "mel"
-    first, second = sorted(folder.glob("training-*"))
-    whole = first.read_bytes()
-    first.write_bytes(whole[:-10])
-    with pytest.raises(DataMismatch, match=f"expected {len(whole)} bytes, found {len(whole) - 10}"):
-        open_data(str(folder))
-    if len(whole) == second.stat().st_size:
-        first.write_bytes(second.read_bytes())
-        with pytest.raises(DataMismatch, match="not the shard that its sidecar describes"):
-            open_data(str(folder))
-    first.unlink()
-    with pytest.raises(MissingInput, match="the shard is missing"):
-        open_data(str(folder))
-
-
-def test_the_sidecar_of_another_store_is_refused(store: Store, tmp_path: Path) -> None:
-    export(store, output=str(tmp_path))
-    open_data(str(tmp_path / "mel"), store=store)
-    other = make_store(str(tmp_path / "other"), tracks=TRACKS + 1, excerpts=EXCERPTS, spec=SPEC)
-    with pytest.raises(DataMismatch, match="made from other rows than store"):
-        open_data(str(tmp_path / "mel"), store=other)
-    spec = Spec(n_mels=16, excerpt_seconds=0.5, wave_seconds=0.2, groups=("fma",), hop_length=256)
-    another = make_store(str(tmp_path / "another"), tracks=TRACKS, excerpts=EXCERPTS, spec=spec)
-    with pytest.raises(DataMismatch, match=r"hop_length: store .* has 256, .* has 512"):
-        open_data(str(tmp_path / "mel"), store=another)
-
-
-def test_a_sidecar_changed_by_hand_is_refused(store: Store, tmp_path: Path) -> None:
-    export(store, output=str(tmp_path))
-    path = tmp_path / "mel" / sidecar.NAME
-    facts = json.loads(path.read_text())
-    for change, message in (
-        ({"format": 9}, "expected format 1, found 9"),
-        ({"spec": {**facts["spec"], "hop_length": 256}}, "changed by hand"),
-        ({"shards": "none"}, "not a data set's sidecar"),
-    ):
-        path.write_text(json.dumps({**facts, **change}))
-        with pytest.raises(DataMismatch, match=message):
-            open_data(str(tmp_path / "mel"))
-    path.write_text("{")
-    with pytest.raises(DataMismatch, match="not a data set's sidecar"):
-        open_data(str(tmp_path / "mel"))
+def test_no_artist_split_where_no_artist_is_known(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "s"), tracks=TRACKS, spec=SPEC, arrays_too=False)
+    tracks = store.read_catalog("tracks")
+    for known in (True, False):
+        if not known:
+            at = tracks.column_names.index("artist_id")
+            unknown = pa.nulls(tracks.num_rows, tracks.schema.field("artist_id").type)
+            store.write_catalog("tracks", tracks.set_column(at, tracks.schema.field("artist_id"), unknown))
+        side = export(store, kind="features", output=str(tmp_path), scheme="artist").sidecar
+        assert side.scheme_text == ("artist" if known else "artist (no artist is known: by track)")  # type: ignore[union-attr]
 
 
 def test_a_full_disk_leaves_no_data_set(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The networks layer by layer, and the figures that judge them."""
+"""The networks layer by layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import pytest
 
 from featurestore.errors import FeatureStoreError, MissingInput
 from tests.conftest import ROOT
-from tests.training_cases import DEVICE, GENRES, settings_of
+from tests.training_cases import DEVICE, settings_of
 from training.backend import keras
-from training.feed.pipeline import Keys
 from training.networks import networks
-from training.results import metrics
 from training.run import loop
 
 pytest_plugins = ("tests.training_cases",)
@@ -80,46 +78,6 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> N
         raise Exception("URL fetch failure")  # the very class that Keras raises
 
     monkeypatch.setattr(keras().applications, "MobileNetV2", offline)
-    with pytest.raises(MissingInput, match="cannot be downloaded") as caught:
+    with pytest.raises(MissingInput, match="the weights imagenet cannot be had") as caught:
         networks.mobilenet((20, 16), 3, {"mean": [0.0] * 16, "std": [1.0] * 16})
     assert "--weights PATH" in str(caught.value)
-
-
-def _keys(labels: list[int], tracks: list[int] | None = None, artists: list[int] | None = None) -> Keys:
-    n = len(labels)
-    columns = (tracks or range(n), range(n), artists or tracks or range(n), labels)
-    return Keys(*(np.array(list(c), np.int64) for c in columns))
-
-
-def test_metrics_of_a_known_confusion() -> None:
-    labels, answers = [0] * 4 + [1] * 4 + [2] * 2, [0, 0, 0, 1, 1, 1, 1, 1, 1, 2]
-    found = metrics.evaluate(np.eye(3)[answers], _keys(labels), classes=GENRES, split="test", scheme="artist")
-    assert found.accuracy == pytest.approx(0.8)
-    assert found.confusion.tolist() == [[3, 1, 0], [0, 4, 0], [0, 1, 1]]
-    # F1: 2*3/(3+4), 2*4/(6+4), 2*1/(1+2)
-    assert found.macro_f1 == pytest.approx((6 / 7 + 8 / 10 + 2 / 3) / 3)
-    assert found.chance == pytest.approx(0.4)
-    assert found.accuracy_interval[0] < 0.8 < found.accuracy_interval[1]
-
-
-def test_excerpts_are_averaged_into_tracks() -> None:
-    scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8], [0.55, 0.45]])
-    keys = _keys([0, 0, 0, 1, 1], tracks=[7, 7, 7, 3, 3])
-    found = metrics.evaluate(scores, keys, classes=("A", "B"), split="test", scheme="artist")
-    assert (found.tracks, found.excerpts) == (2, 5)
-    assert found.accuracy == 1.0
-    assert found.excerpt_accuracy == pytest.approx(2 / 5)
-
-
-def test_intervals_resample_artists_and_never_claim_certainty() -> None:
-    answers = np.eye(2)[[0] * 10 + [1] * 10]
-    one_by_one = metrics.evaluate(
-        answers, _keys([0] * 20), classes=("A", "B"), split="test", scheme="artist"
-    ).accuracy_interval
-    two_artists = metrics.evaluate(
-        answers, _keys([0] * 20, artists=[1] * 10 + [2] * 10), classes=("A", "B"), split="test", scheme="artist"
-    ).accuracy_interval
-    assert two_artists == (0.0, 1.0)
-    assert 0.2 < one_by_one[0] < 0.4 < 0.6 < one_by_one[1] < 0.8
-    sure = metrics.evaluate(np.eye(2)[[0] * 20], _keys([0] * 20), classes=("A", "B"), split="test", scheme="artist")
-    assert sure.accuracy_interval == pytest.approx((0.025 ** (1 / 20), 1.0))

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.evaluation import Card
 from featurestore.spec import Spec
 from tests.factories import make_store
-from training.feed.dataset import DataSet, open_data
+from training.backend import tensorflow
 from training.networks import catalogue
-from training.results import saved
 from training.run import devices, loop
+from training.shards import records
+from training.shards.check import DataSet, open_data
+from training.shards.encoding import Encoding
 from training.shards.export import export
+from training.shards.sidecar import Sidecar
 
 SPEC = Spec(n_mels=16, excerpt_seconds=1.0, wave_seconds=1.0, groups=("fma",))
 GENRES = ("Ambient", "Blues", "Choral")
@@ -61,16 +65,51 @@ def batches_of(dataset: Any) -> list[tuple[np.ndarray, ...]]:
     return list(dataset.as_numpy_iterator())
 
 
-def card_of(kind: str = "mel", window: int | None = 16, spec: Spec = SPEC) -> saved.Card:
-    return saved.Card(
+def card_of(kind: str = "mel", window: int | None = 16, spec: Spec = SPEC) -> Card:
+    return Card(
         name="cnn",
         kind=kind,
         classes=GENRES,
         window=window,
-        image=None,
         feature_set="librosa",
         columns=(),
         threshold=0.5,
         spec=spec,
+        evaluation={},
+        versions={},
         facts={},
     )
+
+
+def decode(encoding: Encoding, data: bytes, shape: Any) -> np.ndarray:
+    """The float32 array of a record's bytes."""
+    factor, offset = encoding.scale
+    values = np.frombuffer(data, encoding.dtype).astype(np.float32)
+    return (values * np.float32(factor) + np.float32(offset)).reshape([int(n) for n in shape])
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """Every record of a data set, as TensorFlow reads it: its split, numbers and array."""
+    side = Sidecar.read(str(folder))
+    return [row for shard in side.shards for row in records_of_file(folder / shard.name, side, shard.split)]
+
+
+def records_of_file(path: Path | str, side: Sidecar, split: str = "") -> list[dict[str, Any]]:
+    tf = tensorflow()
+    rows = []
+    for payload in tf.data.TFRecordDataset(str(path), "GZIP" if side.compression == "gzip" else ""):
+        found = tf.train.Example.FromString(payload.numpy()).features.feature
+        numbers = {k: found[k].int64_list.value[0] for k in ("track_id", "excerpt", "artist", "label")}
+        array = decode(side.encoding, found["array"].bytes_list.value[0], found["shape"].int64_list.value)
+        rows.append({**numbers, "split": split, "array": array})
+    return rows
+
+
+def damage_record(path: Path, record: int) -> None:
+    """Change one byte of the record of that number in a file."""
+    data = bytearray(path.read_bytes())
+    at = 0
+    for _ in range(record):
+        at += int.from_bytes(data[at : at + 8], "little") + records.OVERHEAD
+    data[at + 40] ^= 1
+    path.write_bytes(bytes(data))

@@ -30,16 +30,11 @@ def tensorflow() -> Any:
 
 @functools.lru_cache(maxsize=1)
 def keras() -> Any:
-    """The module `keras`, on the backend that $KERAS_BACKEND names (TensorFlow where it names none).
-
-    With another backend TensorFlow only reads files, and is kept off the GPU.
-    """
-    tf = tensorflow()
+    """The module `keras`, on TensorFlow whatever $KERAS_BACKEND says. Raises MissingInput as `tensorflow`."""
+    tensorflow()
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silent_stderr():
         import keras as module
-    if module.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):
-            tf.config.set_visible_devices([], "GPU")
     return module
 
 

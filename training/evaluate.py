@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import pyarrow as pa
 
-    from training.feed import dataset
     from training.results import report, saved
     from training.run import devices, loop
+    from training.shards import check
 
     devices.choose(args.device, args.precision)
     model, card = saved.load(args.model)
     store = store_to_check(args.store, parser.get_default("store"))
-    data = dataset.open_data(dataset.folder_of(args.data, card.kind), store=store, verify=args.verify)
+    data = check.open_data(check.folder_of(args.data, card.kind), store=store, verify=args.verify)
     evaluation = loop.evaluate_saved(model, card, data, args.split, seed=args.seed)
     tables.emit(pa.Table.from_pylist(evaluation.per_class()), args.format)
     for line in (*data.notes(), evaluation.summary()):

@@ -56,29 +56,15 @@ def _parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, export each kind, print what is in the shards."""
-    args = _parser().parse_args(argv)
+    options = vars(_parser().parse_args(argv))
     from featurestore.store.store import Store
     from training.shards.export import export
 
-    store = Store.open(args.store)
-    for kind in args.kind:
-        done = export(
-            store,
-            kind=kind,
-            output=args.output,
-            scheme=args.scheme,
-            subset=args.subset,
-            feature_set=args.features,
-            dtype=args.dtype,
-            image=args.image if kind == "mel" else None,
-            compression=args.compression,
-            shards=args.shards,
-            seed=args.seed,
-            jobs=args.jobs,
-            force=args.force,
-            dry_run=args.dry_run,
-        )
-        tables.emit(done.table, args.format)
+    store, kinds, format, image = Store.open(options.pop("store")), *map(options.pop, ("kind", "format", "image"))
+    options["feature_set"] = options.pop("features")
+    for kind in kinds:
+        done = export(store, kind=kind, image=image if kind == "mel" else None, **options)
+        tables.emit(done.table, format)
         for line in done.notes():
             words.note(line)
     return EXIT_DONE

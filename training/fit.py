@@ -5,14 +5,16 @@
   mobilenet  MobileNetV2 on the mel spectrogram as an image: a new head first, then fine-tuning
   mlp        feature vector
 
-The shards come from `python -m training.export_tfrecords`. A killed run goes on with --resume.
+The shards come from `python -m training.export_tfrecords`. An interrupted run goes on from its last finished epoch with
+--resume; its best epoch so far is there as a model.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import EXIT_DONE, MissingStore, UsageError
 from featurestore.terminal import cli, tables, words
@@ -39,10 +41,14 @@ def _parser() -> cli.Parser:
     parser.add_argument("--label-smoothing", metavar="X", type=float, help="0 to 1; left out: the model's own")
     parser.add_argument("--mixup", metavar="ALPHA", type=float, help="mix examples; 0 mixes none")
     parser.add_argument("--masks", metavar="N", type=int, help="SpecAugment masks per axis; 0 masks nothing")
-    parser.add_argument("--no-class-weights", action="store_true", help="let frequent genres count more")
+    parser.add_argument(
+        "--no-class-weights", dest="class_weights", action="store_false", help="let frequent genres count more"
+    )
     cli.add_seed(parser)
     parser.add_argument("--deterministic", action="store_true", help="the same bits every time, somewhat slower")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output, if any")
+    again.add_argument("--restart", action="store_true", help="forget the interrupted run in --output")
     cli.add_format(parser)
     return parser
 
@@ -95,35 +101,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--{name.replace('_', '-')} must be between {low} and {high}, found {value}")
     import pyarrow as pa
 
-    from training.feed import dataset
     from training.results import report
     from training.run import devices, loop
+    from training.shards import check
+    from training.shards.sidecar import Sidecar
 
-    settings = catalogue.settings_for(
-        args.model,
-        epochs=args.epochs,
-        fine_tune_epochs=args.fine_tune_epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        patience=args.patience,
-        width=args.width,
-        variant=args.variant,
-        weights=args.weights,
-        label_smoothing=args.label_smoothing,
-        mixup=args.mixup,
-        masks=args.masks,
-        class_weights=False if args.no_class_weights else None,
-        seed=args.seed,
-        deterministic=args.deterministic or None,
-    )
     store = store_to_check(args.store, parser.get_default("store"))
-    data = dataset.open_data(dataset.folder_of(args.data, catalogue.KINDS[args.model]), store=store, verify=args.verify)
-    device = devices.choose(args.device, args.precision)
+    folder = check.folder_of(args.data, catalogue.KINDS[args.model])
+    Sidecar.read(folder)  # what is missing is said before TensorFlow is loaded
+    device = devices.choose(args.device, args.precision)  # before anything asks TensorFlow for a device
+    chosen: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(catalogue.Settings)}
+    settings = catalogue.settings_for(**chosen)
+    data = check.open_data(folder, store=store, verify=args.verify)
     for line in loop.describe(data, settings, device):
         words.note(line)
-    done = loop.fit(data, settings, output=args.output or f"models/{args.model}", device=device, resume=args.resume)
+    output = args.output or f"models/{args.model}"
+    done = loop.fit(data, settings, output=output, device=device, resume=args.resume, restart=args.restart)
     tables.emit(pa.Table.from_pylist(done.evaluation.per_class()), args.format)
-    words.note(report.verdict(done.history, done.best_epoch))
+    words.note(report.verdict(done.history))
     words.note(done.evaluation.summary())
     words.note(f"model, card, metrics and plots: {done.folder}")
     return EXIT_DONE

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from featurestore.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, UsageError
-from featurestore.terminal import cli, tables, words
+from featurestore.errors import UsageError
+from featurestore.terminal import cli
 from training.fit import store_to_check
 
 
@@ -41,16 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     model, card = saved.load(args.model)
     predictor.require_same_spec(card, store_to_check(args.store, parser.get_default("store")))
-    done = predictor.predict(
-        model, card, args.paths, threshold=args.threshold, excerpts=args.excerpts, all_scores=args.scores
+    found = predictor.predict(
+        model, card, args.paths, threshold=args.threshold, excerpts=args.excerpts, every_score=args.scores
     )
-    if done.table.num_rows:
-        tables.emit(done.table, args.format, args.output)
-    for path, message in done.failures:
-        words.note(f"failed: {message if path in message else f'{path}: {message}'}")
-    if not done.failures:
-        return EXIT_DONE
-    return EXIT_PARTIAL if done.table.num_rows else EXIT_FAILED
+    return found.report(args.format, args.output)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,14 @@ from training.backend import tensorflow
 class Augment:
     """How hard to augment; zeros do nothing.
 
-    masks        time masks and as many frequency masks per example (SpecAugment, arXiv 1904.08779)
-    mask_share   largest width of a mask, as a share of the axis, 0 to 1
-    mixup        alpha of the Beta distribution of mixing shares (arXiv 1710.09412); 0 mixes nothing
+    Parameters
+    ----------
+    masks : int
+        Time masks and as many frequency masks per example (SpecAugment, arXiv 1904.08779).
+    mask_share : float
+        Largest width of a mask, as a share of the axis, 0 to 1.
+    mixup : float
+        Alpha of the Beta distribution of mixing shares (arXiv 1710.09412).
     """
 
     masks: int = 0
@@ -26,9 +31,21 @@ class Augment:
 
 
 def crop(x: Any, lengths: Any, window: int, offsets: Any) -> Any:
-    """(B, window, ...) from `offsets` (B,) on. An example shorter than the window is repeated until it fills it.
+    """A window of each example; an example shorter than the window is repeated until it fills it.
 
-    `lengths` (B,) are the valid steps of each example; what lies behind is padding and never read.
+    Parameters
+    ----------
+    x : tensor (B, T, ...)
+    lengths : int tensor (B,)
+        Valid steps of each example; what lies behind is padding and never read.
+    window : int
+        Steps.
+    offsets : int tensor (B,)
+        Where each window starts.
+
+    Returns
+    -------
+    tensor (B, window, ...)
     """
     tf = tensorflow()
     steps = offsets[:, None] + tf.range(window, dtype=offsets.dtype)[None, :]
@@ -41,7 +58,19 @@ def fold(seed: Any, number: int) -> Any:
 
 
 def random_offsets(lengths: Any, window: int, seed: Any) -> Any:
-    """Uniform starts (B,) of a window inside each example; 0 where the example is shorter."""
+    """Uniform starts of a window inside each example.
+
+    Parameters
+    ----------
+    lengths : int tensor (B,)
+    window : int
+    seed : int tensor (2,)
+
+    Returns
+    -------
+    tensor (B,) of the type of lengths
+        0 where the example is shorter.
+    """
     tf = tensorflow()
     room = tf.maximum(lengths - window, 0) + 1
     share = tf.random.stateless_uniform(tf.shape(lengths), seed)
@@ -49,7 +78,20 @@ def random_offsets(lengths: Any, window: int, seed: Any) -> Any:
 
 
 def mask(x: Any, fill: Any, augment: Augment, seed: Any) -> Any:
-    """x with time and frequency stripes replaced by `fill` (F,), the mean of the training data."""
+    """Time and frequency stripes of each example replaced by one value per band.
+
+    Parameters
+    ----------
+    x : tensor (B, T, F)
+    fill : tensor (F,), of the type of x
+        The mean of the training data.
+    augment : Augment
+    seed : int tensor (2,)
+
+    Returns
+    -------
+    tensor (B, T, F)
+    """
     tf = tensorflow()
     hidden = tf.zeros(tf.shape(x), tf.bool)
     for number in range(augment.masks):
@@ -70,7 +112,22 @@ def _stripe(batch: Any, size: Any, share: float, seed: Any) -> Any:
 
 
 def mixup(x: Any, y: Any, w: Any, alpha: float, seed: Any) -> tuple[Any, Any, Any]:
-    """Each example mixed with its neighbour in the (shuffled) batch; labels and weights with the same shares."""
+    """Each example mixed with its neighbour in the (shuffled) batch; labels and weights with the same shares.
+
+    Parameters
+    ----------
+    x : float tensor (B, ...)
+    y : float tensor (B, classes)
+    w : float tensor (B,)
+    alpha : float
+        Of the Beta distribution of shares; an example's own share is the larger one.
+    seed : int tensor (2,)
+
+    Returns
+    -------
+    x, y, w
+        As they came in.
+    """
     tf = tensorflow()
     gammas = tf.random.stateless_gamma([2, tf.shape(x)[0]], seed, alpha)
     share = gammas[0] / tf.maximum(gammas[0] + gammas[1], 1e-8)

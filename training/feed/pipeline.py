@@ -8,8 +8,10 @@ parallel reading may swap neighbours).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,18 +19,22 @@ import numpy as np
 from training.backend import tensorflow
 from training.feed import augment as augmentation
 from training.feed.augment import Augment
-from training.feed.dataset import DataSet
+from training.shards.check import DataSet, record_files
 from training.shards.sidecar import Sidecar
 
 CYCLE = 16  # shards read at once
 SHUFFLE_BYTES = 512_000_000
-READ_BYTES = 1_000_000  # of one shard, before the next one has its turn
 CACHE_SHARE = 0.25  # of the machine's memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Who the records of a split are, in the order in which `load(training=False)` delivers them; int64 (n,) each."""
+    """Who the records of a split are, in the order in which `load(training=False)` delivers them.
+
+    Parameters
+    ----------
+    track_ids, excerpts, artists, labels : ndarray of int64, shape (n,)
+    """
 
     track_ids: np.ndarray
     excerpts: np.ndarray
@@ -37,18 +43,36 @@ class Keys:
 
 
 def windows_of(sidecar: Sidecar, window: int | None) -> int:
-    """Windows that cover the longest record: ceil(length / window); 1 where records are read whole."""
+    """How many windows cover the longest record.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+    window : int or None
+        Frames or samples; None where records are read whole.
+
+    Returns
+    -------
+    int
+    """
     return 1 if window is None else math.ceil(sidecar.shape[0] / window)
 
 
 def steps_per_epoch(data: DataSet, batch_size: int, split: str = "training") -> int:
-    """Batches that show every record of the split once: the last is filled from the next shuffle."""
+    """Batches that show every record of a split once.
+
+    Parameters
+    ----------
+    data : DataSet
+    batch_size : int
+    split : str
+
+    Returns
+    -------
+    int
+        The last batch is filled from the next shuffle.
+    """
     return math.ceil(data.records(split) / batch_size)
-
-
-def handed_over(sidecar: Sidecar, augment: Augment) -> str:
-    """dtype in which `load(cast=False)` delivers x: that on disk, or float32 for features and where examples mix."""
-    return "float32" if sidecar.kind == "features" or augment.mixup else sidecar.dtype
 
 
 def load(
@@ -67,24 +91,51 @@ def load(
     limit: int | None = None,
     cast: bool = True,
 ) -> Any:
-    """A tf.data.Dataset of batches (x float32, y one-hot float32[, w float32]).
+    """Batches (x, y) or, for training, (x, y, w) of a split.
 
-    x is (batch, window, bands) for mel, (batch, window) for waves, (batch, columns) for features.
-    training: random windows, shuffled, augmented, with sample weights w, for the epochs [first, last); every batch
-    is full. Otherwise all windows of each record in order, `windows_of` of them, evenly spaced: x is
-    (batch * windows, ...); the last batch is filled up by starting over, so cut the scores to the records.
-    cache None keeps the split in memory if it fits into a quarter of the machine's; limit takes the first records.
-    cast=False leaves x as `handed_over` says (float16, or uint8 steps), for a model that casts on its device.
+    For training: random windows, shuffled, augmented, with sample weights; every batch is full. Otherwise all windows
+    of each record in order, `windows_of` of them, evenly spaced; the last batch is filled up by starting over, so cut
+    the scores to the records.
+
+    Parameters
+    ----------
+    data : DataSet
+    split : str
+    batch_size : int
+        Records of a batch.
+    window : int or None
+        Frames or samples seen at once; None for whole records.
+    training : bool
+    epochs : (int, int)
+        For training, the epochs [first, last).
+    augment : Augment or None
+    class_weights : ndarray of float, shape (classes,), or None
+        Sample weight of each class.
+    seed : int
+    deterministic : bool
+    cache : bool or None
+        Keep the split in memory; None does so if it fits into a quarter of the machine's.
+    limit : int or None
+        Take the first records only.
+    cast : bool
+        False leaves x in the dtype on disk (float16, or uint8 steps), which the device casts; features are cast.
+
+    Returns
+    -------
+    tf.data.Dataset
+        x is float32, unless cast is False: (batch, window, bands) for mel, (batch, window) for waves, (batch, columns)
+        for features; outside training (batch * windows, ...). y is float32, one-hot. w is float32 (batch,).
     """
     tf = tensorflow()
     augment = (augment or Augment()) if training else Augment()
-    reader = _Reader(data.sidecar, window, cast or handed_over(data.sidecar, augment) == "float32")
+    reader = _Reader(data.sidecar, window, cast or data.sidecar.kind == "features")
     options = tf.data.Options()
     options.deterministic = deterministic or not training
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    keep = fits_memory(data, split) if cache is None else cache
+    strings = functools.partial(_strings, data, split, deterministic=options.deterministic)
+    keep = _fits_memory(data, split) if cache is None else cache
     if training:
-        stream = _epochs(data, split, batch_size, epochs, seed, deterministic, keep)
+        stream = _epochs(data, split, strings, batch_size, epochs, seed, keep)
         first = epochs[0] * steps_per_epoch(data, batch_size, split)
         weights = np.ones(len(data.sidecar.classes)) if class_weights is None else class_weights
 
@@ -95,14 +146,31 @@ def load(
         out = out.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
     else:
         n = min(limit or data.records(split), data.records(split))
-        stream = _strings(data, split, deterministic=True).take(n)
+        stream = strings().take(n)
         stream = (stream.cache() if keep else stream).repeat().take(math.ceil(n / batch_size) * batch_size)
         out = stream.batch(batch_size, drop_remainder=True).map(reader.windows, num_parallel_calls=tf.data.AUTOTUNE)
     return out.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
 def keys(data: DataSet, split: str, limit: int | None = None) -> Keys:
-    """The keys and labels of a split's records. Raises DataMismatch where a record cannot be read."""
+    """The keys and labels of a split's records.
+
+    Parameters
+    ----------
+    data : DataSet
+    split : str
+    limit : int or None
+        Of the first records only.
+
+    Returns
+    -------
+    Keys
+
+    Raises
+    ------
+    DataMismatch
+        Where a record cannot be read.
+    """
     tf = tensorflow()
     wanted = {n: tf.io.FixedLenFeature([], tf.int64) for n in ("track_id", "excerpt", "artist", "label")}
     batches = _strings(data, split, deterministic=True).batch(256).map(lambda b: tf.io.parse_example(b, wanted))
@@ -114,8 +182,7 @@ def keys(data: DataSet, split: str, limit: int | None = None) -> Keys:
     return Keys(*columns)
 
 
-def fits_memory(data: DataSet, split: str) -> bool:
-    """Whether the split's bytes fit into a quarter of the machine's memory."""
+def _fits_memory(data: DataSet, split: str) -> bool:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return sum(s.bytes for s in data.sidecar.of_split(split)) < CACHE_SHARE * memory
 
@@ -123,20 +190,27 @@ def fits_memory(data: DataSet, split: str) -> bool:
 def _strings(data: DataSet, split: str, *, deterministic: bool, order: Any = None) -> Any:
     """The serialised records of a split, several shards at once, some records of each in turn.
 
-    `order` permutes the shards. Records travel between threads READ_BYTES at a time: one by one, the threads would
-    spend more on waking each other than on reading.
+    `order` permutes the shards. Records travel between threads `data.read_bytes` at a time: one by one, the threads
+    would spend more on waking each other than on reading. Damage that `data` has counted is left out.
     """
     tf = tensorflow()
-    some = max(1, READ_BYTES // _record_bytes(data, split))
+    some = max(1, data.read_bytes // _record_bytes(data, split))
     paths = tf.constant(data.paths[split])
-    compression = "GZIP" if data.sidecar.compression == "gzip" else ""
-    blocks = tf.data.Dataset.from_tensor_slices(paths if order is None else tf.gather(paths, order)).interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression_type=compression).batch(some),
-        cycle_length=min(CYCLE, len(data.paths[split])),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=deterministic,
+
+    def blocks(path: Any) -> Any:
+        records = record_files(path, data.sidecar.compression)
+        return (records.ignore_errors() if data.lost[split] else records).batch(some)
+
+    return (
+        tf.data.Dataset.from_tensor_slices(paths if order is None else tf.gather(paths, order))
+        .interleave(
+            blocks,
+            cycle_length=min(CYCLE, len(data.paths[split])),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=deterministic,
+        )
+        .unbatch()
     )
-    return blocks.unbatch()
 
 
 def _record_bytes(data: DataSet, split: str) -> int:
@@ -145,21 +219,25 @@ def _record_bytes(data: DataSet, split: str) -> int:
 
 
 def _epochs(
-    data: DataSet, split: str, batch_size: int, epochs: tuple[int, int], seed: int, deterministic: bool, keep: bool
+    data: DataSet,
+    split: str,
+    strings: Callable[..., Any],
+    batch_size: int,
+    epochs: tuple[int, int],
+    seed: int,
+    keep: bool,
 ) -> Any:
     """Serialised records, epoch after epoch in one stream, so that nothing stops at an epoch's end."""
     tf = tensorflow()
-    n = data.records(split)
-    buffer = min(n, max(256, SHUFFLE_BYTES // _record_bytes(data, split)))
+    buffer = min(data.records(split), max(256, SHUFFLE_BYTES // _record_bytes(data, split)))
     take = steps_per_epoch(data, batch_size, split) * batch_size
-    cached = _strings(data, split, deterministic=deterministic).cache() if keep else None
+    cached = strings().cache() if keep else None
 
     def epoch(number: Any) -> Any:
-        if cached is None:
-            order = tf.random.experimental.stateless_shuffle(tf.range(len(data.paths[split])), [seed, number])
-            source = _strings(data, split, deterministic=deterministic, order=order)
-        else:
-            source = cached
+        source = cached
+        if source is None:
+            shards = tf.range(len(data.paths[split]))
+            source = strings(order=tf.random.experimental.stateless_shuffle(shards, [seed, number]))
         # of this function's graph alone: tf.data compares (seed, our seed) with (0, 0), and ours is a tensor
         tf.random.set_seed(1)
         return source.shuffle(buffer, seed=number + 1_000_003 * seed).repeat().take(take)
@@ -202,7 +280,8 @@ class _Reader:
         if self.sidecar.kind == "features":  # an imported set may lack values: the training mean stands in
             mean = tf.constant(self.sidecar.normalisation["mean"], tf.float32)
             return tf.where(tf.math.is_finite(x), x, mean)
-        return x * self.sidecar.encoding.step + self.sidecar.low if self.sidecar.dtype == "uint8" else x
+        factor, offset = self.sidecar.encoding.scale
+        return x * factor + offset if self.sidecar.dtype == "uint8" else x
 
     def _one_hot(self, labels: Any) -> Any:
         return tensorflow().one_hot(labels, len(self.sidecar.classes))

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurestore.errors import UsageError
-from training.backend import keras
-from training.feed import pipeline
-from training.feed.augment import Augment
 from training.networks import networks
 from training.shards.sidecar import Sidecar
 
@@ -21,16 +18,33 @@ WINDOW_SECONDS = 3.0  # of a mel window; frames are then cut to a multiple of 16
 class Settings:
     """Every choice of a training run. Two runs with equal settings on equal data see the same numbers.
 
-    variant            raw_cnn: original or strided
-    weights            mobilenet: imagenet, none or a path
-    width              channels (cnn) or units (mlp) of the first layer
-    batch_size         per device; 0 chooses 8 to 64 so that an epoch has about 16 steps
-    epochs             at most; fine_tune_epochs follow them where the network was trained before
-    fine_tune_layers   layers of the backbone, from its end, that are fine-tuned
-    patience           epochs without a lower validation loss before training stops
-    class_weights      weigh examples so that every genre counts the same
-    masks, mixup       see training.feed.augment.Augment
-    deterministic      the same bits every time, at some cost in speed
+    Parameters
+    ----------
+    model : str
+        A key of `KINDS`.
+    variant : {"original", "strided"}
+        Of raw_cnn.
+    weights : str
+        Of mobilenet: imagenet, none or a path.
+    width : int
+        Channels (cnn) or units (mlp) of the first layer.
+    batch_size : int
+        Per device; 0 chooses 8 to 64 so that an epoch has about 16 steps.
+    epochs, fine_tune_epochs : int
+        At most; fine-tuning follows where the network was trained before.
+    fine_tune_layers : int
+        Layers of the backbone, from its end, that are fine-tuned.
+    learning_rate, fine_tune_rate, weight_decay, label_smoothing : float
+    patience : int
+        Epochs without a lower validation loss before training stops.
+    class_weights : bool
+        Weigh examples so that every genre counts the same.
+    masks : int
+    mixup : float
+        As in `training.feed.augment.Augment`.
+    seed : int
+    deterministic : bool
+        The same bits every time, at some cost in speed.
     """
 
     model: str
@@ -62,7 +76,23 @@ DEFAULTS: dict[str, Settings] = {
 
 
 def settings_for(model: str, **changes: Any) -> Settings:
-    """The defaults of `model` with those `changes` that are not None. Raises UsageError for an unknown choice."""
+    """The settings of a run.
+
+    Parameters
+    ----------
+    model : str
+    **changes
+        Fields of `Settings`; None keeps the model's own value.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    UsageError
+        For an unknown model.
+    """
     if model not in DEFAULTS:
         raise UsageError(f"unknown model {model!r}", f"Expected one of {', '.join(DEFAULTS)}.")
     given = {k: v for k, v in changes.items() if v is not None}
@@ -74,7 +104,20 @@ def settings_for(model: str, **changes: Any) -> Settings:
 
 
 def require_kind(model: str, sidecar: Sidecar, url: str) -> None:
-    """Raise UsageError unless the data set holds the kind of record that the model eats."""
+    """Check that a data set holds the kind of record that a model eats.
+
+    Parameters
+    ----------
+    model : str
+    sidecar : Sidecar
+    url : str
+        Of the data set, for the message.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
     kind = KINDS[model]
     if sidecar.kind != kind:
         fits = ", ".join(m for m, k in KINDS.items() if k == sidecar.kind)
@@ -85,7 +128,18 @@ def require_kind(model: str, sidecar: Sidecar, url: str) -> None:
 
 
 def window_of(model: str, sidecar: Sidecar) -> int | None:
-    """Frames or samples that the network sees at once; None where a record is seen whole."""
+    """What a network sees at once.
+
+    Parameters
+    ----------
+    model : str
+    sidecar : Sidecar
+
+    Returns
+    -------
+    int or None
+        Frames or samples; None where a record is seen whole.
+    """
     if sidecar.kind == "features" or sidecar.image:
         return None
     if sidecar.kind == "wave":
@@ -96,12 +150,12 @@ def window_of(model: str, sidecar: Sidecar) -> int | None:
 
 
 def input_shape(sidecar: Sidecar, window: int | None) -> tuple[int, ...]:
-    """Shape of one example as the network sees it."""
+    """Shape of one example as the network sees it: the window, or the whole record, then bands if there are any."""
     return sidecar.shape if window is None else (window, *sidecar.shape[1:])
 
 
 def batch_size(settings: Settings, records: int) -> int:
-    """Examples per device and step."""
+    """Examples per device and step: as the settings say, else 8 to 64 so that `records` make about 16 steps."""
     if settings.batch_size:
         return settings.batch_size
     wanted = max(1, records // 16)
@@ -116,7 +170,28 @@ def build(
     *,
     empty: bool = False,
 ) -> Any:
-    """The untrained network. `empty` loads no pre-trained weights, for a twin that gets its weights otherwise."""
+    """The untrained network.
+
+    Parameters
+    ----------
+    settings : Settings
+    shape : tuple of int
+        Of one example.
+    classes : int
+    normalisation : mapping
+        {"mean", "std"} of what the network is fed, for its first layer.
+    empty : bool
+        Load no pre-trained weights, for a network that gets its weights otherwise.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    MissingInput
+        Where pre-trained weights cannot be had.
+    """
     if settings.model == "cnn":
         return networks.cnn(shape, classes, normalisation, settings.width)
     if settings.model == "mlp":
@@ -128,17 +203,3 @@ def build(
     return networks.mobilenet(
         shape, classes, normalisation, "none" if empty else settings.weights, frozen_statistics=pretrained
     )
-
-
-def fed_with_stored(model: Any, sidecar: Sidecar, augment: Augment) -> Any:
-    """`model` behind a layer that casts what the pipeline hands over (`pipeline.handed_over`) on the device.
-
-    Weights are the model's own: training the one trains the other, and the model alone still takes the store's units.
-    """
-    dtype = pipeline.handed_over(sidecar, augment)
-    if dtype == "float32":
-        return model
-    layers, encoding = keras().layers, sidecar.encoding
-    scale, offset = (encoding.step, encoding.low) if dtype == "uint8" else (1.0, 0.0)
-    inputs = keras().Input(model.input_shape[1:], dtype=dtype)
-    return keras().Model(inputs, model(layers.Rescaling(scale, offset, dtype="float32")(inputs)), name=model.name)

@@ -1,7 +1,8 @@
 """The four networks, from Keras's own layers only: any backend runs them, and any Keras loads what was saved.
 
-Each takes the numbers of the store (dB, samples, feature values), one window at a time: normalisation, fitted on the
-training split, is the first layer. Each ends in a softmax over the genres in float32.
+Each takes one window at a time, in the numbers that its normalisation is given for: dB, samples or feature values where
+it is saved. Normalisation, fitted on the training split, is the first layer. Each ends in a softmax over the genres in
+float32.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurestore.errors import MissingInput, UsageError
+from featurestore.errors import MissingInput
 from training.backend import keras
 
 RAW_SAMPLES = 10_000  # of the original study's raw-audio network
@@ -20,9 +21,21 @@ MOMENTUM = 0.9  # of batch normalisation: small collections have few steps, and 
 
 
 def cnn(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Sequence[float]], width: int = 24) -> Any:
-    """A residual CNN on (frames, bands) in dB: a strided stem, four stages, mean and maximum over time and band.
+    """A residual CNN: a strided stem, four stages, mean and maximum over time and band.
 
-    `width` channels in the first stage, six to seven times as many in the last; 24 makes 0.56 million parameters.
+    Parameters
+    ----------
+    shape : (int, int)
+        Frames and bands of a window of the mel spectrogram.
+    classes : int
+    normalisation : mapping
+        {"mean", "std"} of the input, per band.
+    width : int
+        Channels of the first stage; the last has six to seven times as many. 24 makes 0.56 million parameters.
+
+    Returns
+    -------
+    keras.Model
     """
     layers = keras().layers
     inputs = keras().Input(shape)
@@ -39,7 +52,20 @@ def cnn(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Sequen
 
 
 def raw_cnn(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Sequence[float]]) -> Any:
-    """The original study's network on 10,000 samples, layer for layer."""
+    """The original study's network, layer for layer.
+
+    Parameters
+    ----------
+    shape : (int,)
+        Samples of a window; the study's are 10,000.
+    classes : int
+    normalisation : mapping
+        {"mean", "std"} of the input, one number each.
+
+    Returns
+    -------
+    keras.Model
+    """
     layers = keras().layers
     inputs = keras().Input(shape)
     x = layers.Reshape((*shape, 1))(_normalised(inputs, normalisation))
@@ -54,9 +80,18 @@ def raw_cnn(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Se
 
 
 def raw_cnn_strided(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Sequence[float]]) -> Any:
-    """The better one beside it: a strided front end of 80 samples, four stages, global pooling
+    """The better one beside it: a strided front end of 80 samples, four stages, global pooling.
 
     After arXiv 1610.00087. It sees what the original sees with a hundredth of its parameters.
+
+    Parameters
+    ----------
+    shape, classes, normalisation
+        As for `raw_cnn`.
+
+    Returns
+    -------
+    keras.Model
     """
     layers = keras().layers
     inputs = keras().Input(shape)
@@ -72,7 +107,22 @@ def raw_cnn_strided(shape: tuple[int, ...], classes: int, normalisation: Mapping
 
 
 def mlp(shape: tuple[int, ...], classes: int, normalisation: Mapping[str, Sequence[float]], width: int = 256) -> Any:
-    """Two batch-normalised hidden layers on the feature vector."""
+    """Two batch-normalised hidden layers on the feature vector.
+
+    Parameters
+    ----------
+    shape : (int,)
+        Columns.
+    classes : int
+    normalisation : mapping
+        {"mean", "std"} of the input, per column.
+    width : int
+        Units of the first layer; the second has half as many.
+
+    Returns
+    -------
+    keras.Model
+    """
     layers = keras().layers
     inputs = keras().Input(shape)
     x = _normalised(inputs, normalisation)
@@ -93,9 +143,28 @@ def mobilenet(
 ) -> Any:
     """MobileNetV2 (arXiv 1801.04381) on the mel spectrogram as an image of side x side x 3, low notes at the bottom.
 
-    weights: imagenet (Keras downloads them), none, or the path of a file for the network without its top.
-    frozen_statistics runs the backbone in inference mode, so that its batch statistics stay those it was trained with.
-    Raises MissingInput where the weights cannot be had.
+    Parameters
+    ----------
+    shape : (int, int)
+        Frames and bands, or the sides of an image.
+    classes : int
+    normalisation : mapping
+        {"mean", "std"} of the input, per band.
+    weights : str
+        imagenet (Keras downloads them), none, or the path of a file for the network without its top.
+    frozen_statistics : bool
+        Run the backbone in inference mode, so that its batch statistics stay those it was trained with.
+    side : int
+        Pixels.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    MissingInput
+        Where the weights cannot be had, or are not such weights.
     """
     layers = keras().layers
     inputs = keras().Input(shape)
@@ -121,17 +190,13 @@ def _backbone(weights: str, side: int) -> Any:
             input_shape=(side, side, 3), include_top=False, weights=source, name="backbone"
         )
     except Exception as error:  # Keras itself raises no narrower one for a download that fails
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if weights == "imagenet":
-            raise MissingInput(
-                f"the ImageNet weights of MobileNetV2 cannot be downloaded ({reason})",
-                "Give a file of them with --weights PATH, or train from nothing with --weights none.",
-            ) from None
-        if weights == "none":
+        if source is None:
             raise
-        raise UsageError(
-            f"{weights}: not the weights of a MobileNetV2 without its top ({reason})",
-            "Expected a .weights.h5 file for alpha 1.0 and include_top=False.",
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingInput(
+            f"the weights {weights} cannot be had for MobileNetV2 ({reason})",
+            "Give a .weights.h5 file, for alpha 1.0 and include_top=False, with --weights PATH, or train from nothing "
+            "with --weights none.",
         ) from None
 
 

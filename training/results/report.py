@@ -1,4 +1,8 @@
-"""The report of a run: metrics.json, history.json, curves.png with the overfitting gap marked, confusion.png."""
+"""The report of a run: metrics.json, curves.png with the overfitting gap marked, confusion.png.
+
+A history has one row per epoch, counted from 1: loss and accuracy of the training curve, val_loss and val_accuracy of
+the validation, measured alike.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +13,68 @@ from typing import Any
 
 import numpy as np
 
+from analysis.evaluation import Evaluation
 from featurestore.store import files
-from training.results.metrics import Evaluation
 
 LONGEST_TITLE = 110  # characters that fit above the curves; of a longer one the middle goes
 WIDE_GAP = 0.15  # of accuracy; beyond it the report speaks of memorising
 _INK, _TRAIN, _VALIDATION = "#222222", "#1f6f8b", "#d1603d"
 
 
+def best_epoch(history: list[dict[str, float]]) -> int:
+    """The epoch with the lowest validation loss, the first of equals."""
+    return int(min(history, key=lambda row: row["val_loss"])["epoch"])
+
+
 def gap_at(history: list[dict[str, float]], epoch: int) -> float:
-    """Training minus validation accuracy after that epoch, both in inference mode: how much was learnt by heart."""
+    """Training minus validation accuracy after an epoch, both in inference mode: how much was learnt by heart."""
     row = next(r for r in history if r["epoch"] == epoch)
-    return row["training_accuracy"] - row["validation_accuracy"]
+    return row["accuracy"] - row["val_accuracy"]
 
 
-def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], best_epoch: int, *, title: str) -> None:
-    """Write the report's files to `folder`, each atomically; title names model and data."""
-    last = int(history[-1]["epoch"])
+def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], *, title: str) -> None:
+    """Write the report's files, each atomically.
+
+    Parameters
+    ----------
+    folder : str
+    evaluation : Evaluation
+        Of the test split.
+    history : list of dict
+    title : str
+        Names model and data.
+    """
+    best, last = best_epoch(history), int(history[-1]["epoch"])
     facts = {
         "test": evaluation.as_dict(),
-        "best_epoch": best_epoch,
-        "gap_at_best_epoch": round(gap_at(history, best_epoch), 4),
+        "best_epoch": best,
+        "gap_at_best_epoch": round(gap_at(history, best), 4),
         "gap_at_last_epoch": round(gap_at(history, last), 4),
     }
-    _put(folder, "metrics.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
-    _put(folder, "history.json", (json.dumps(history, indent=1) + "\n").encode())
-    _put(folder, "curves.png", _png(curves(history, best_epoch, title)))
+    _put(folder, "metrics.json", _json(facts))
+    _put(folder, "curves.png", _png(curves(history, title)))
     _put(folder, "confusion.png", _png(confusion(evaluation)))
 
 
 def write_evaluation(folder: str, evaluation: Evaluation) -> None:
-    """Write what one reading of a split gives: <split>.json and <split>_confusion.png."""
-    text = json.dumps(evaluation.as_dict(), indent=1, ensure_ascii=False) + "\n"
-    _put(folder, f"{evaluation.split}.json", text.encode())
+    """Write what one reading of a split gives: <split>.json and <split>_confusion.png in `folder`."""
+    _put(folder, f"{evaluation.split}.json", _json(evaluation.as_dict()))
     _put(folder, f"{evaluation.split}_confusion.png", _png(confusion(evaluation)))
 
 
-def curves(history: list[dict[str, float]], best_epoch: int, title: str) -> Any:
-    """Accuracy and cross-entropy over epochs; the band between training and validation is the overfitting gap."""
+def curves(history: list[dict[str, float]], title: str) -> Any:
+    """Accuracy and cross-entropy over epochs; the band between training and validation is the overfitting gap.
+
+    Parameters
+    ----------
+    history : list of dict
+    title : str
+        Cut in its middle where it is longer than `LONGEST_TITLE`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     from matplotlib.figure import Figure
 
     epochs = np.array([r["epoch"] for r in history])
@@ -56,43 +84,39 @@ def curves(history: list[dict[str, float]], best_epoch: int, title: str) -> Any:
     )
     panels = figure.subplots(1, 2)
     for axes, name, label in zip(panels, ("accuracy", "loss"), ("accuracy", "cross-entropy"), strict=True):
-        train = np.array([r[f"training_{name}"] for r in history])
-        validation = np.array([r[f"validation_{name}"] for r in history])
+        train = np.array([r[name] for r in history])
+        validation = np.array([r[f"val_{name}"] for r in history])
         worse = train > validation if name == "accuracy" else train < validation
         axes.fill_between(
             epochs, train, validation, where=worse, color=_VALIDATION, alpha=0.15, label="overfitting gap"
         )
         axes.plot(epochs, train, color=_TRAIN, label="training", marker="." if len(epochs) < 3 else None)
         axes.plot(epochs, validation, color=_VALIDATION, label="validation", marker="." if len(epochs) < 3 else None)
-        axes.axvline(best_epoch, color=_INK, linewidth=0.8, linestyle=":")
+        axes.axvline(best_epoch(history), color=_INK, linewidth=0.8, linestyle=":")
         axes.set(xlabel="epoch", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set_ylim(0, 1.02)
     panels[1].set_ylim(bottom=0)
-    _mark_gap(panels[0], history, best_epoch)
+    _mark_gap(panels[0], history)
     panels[1].legend(frameon=False)
     return figure
 
 
-def _mark_gap(axes: Any, history: list[dict[str, float]], best_epoch: int) -> None:
-    row = next(r for r in history if r["epoch"] == best_epoch)
-    low, high = sorted((row["validation_accuracy"], row["training_accuracy"]))
-    axes.annotate(
-        "",
-        (best_epoch, low),
-        (best_epoch, high),
-        arrowprops={"arrowstyle": "<->", "color": _INK, "shrinkA": 0, "shrinkB": 0},
-    )
+def _mark_gap(axes: Any, history: list[dict[str, float]]) -> None:
+    best = best_epoch(history)
+    row = next(r for r in history if r["epoch"] == best)
+    low, high = sorted((row["val_accuracy"], row["accuracy"]))
+    axes.vlines(best, low, high, color=_INK, linewidth=2)
     last = int(history[-1]["epoch"])
-    title = f"gap {gap_at(history, best_epoch):+.2f} at the epoch kept ({best_epoch})"
-    if last != best_epoch:
+    title = f"gap {gap_at(history, best):+.2f} at the epoch kept ({best})"
+    if last != best:
         title += f", {gap_at(history, last):+.2f} at the last ({last})"
     axes.set_title(title, fontsize=10, loc="left", color=_INK)
 
 
 def confusion(evaluation: Evaluation) -> Any:
-    """Tracks by true (rows) and predicted (columns) genre; colour is the share of the row."""
+    """Tracks by true (rows) and predicted (columns) genre, a matplotlib Figure; colour is the share of the row."""
     from matplotlib.figure import Figure
 
     counts, n = evaluation.confusion, len(evaluation.classes)
@@ -110,9 +134,8 @@ def confusion(evaluation: Evaluation) -> Any:
     axes.set_xticks(range(n), evaluation.classes, rotation=45, ha="right")
     axes.set_yticks(range(n), evaluation.classes)
     axes.set(xlabel="predicted", ylabel="true")
-    low, high = evaluation.accuracy_interval
     axes.set_title(
-        f"{evaluation.split}: accuracy {evaluation.accuracy:.2f} [{low:.2f}, {high:.2f}], {evaluation.tracks} tracks",
+        f"{evaluation.split}: accuracy {evaluation.accuracy.text(digits=2)}, {evaluation.n} tracks",
         fontsize=10,
         color=_INK,
     )
@@ -120,12 +143,16 @@ def confusion(evaluation: Evaluation) -> Any:
     return figure
 
 
-def verdict(history: list[dict[str, float]], best_epoch: int) -> str:
+def verdict(history: list[dict[str, float]]) -> str:
     """One line on overfitting, for people."""
-    last = int(history[-1]["epoch"])
-    at_best, at_last = gap_at(history, best_epoch), gap_at(history, last)
-    text = f"overfitting gap: {at_best:+.3f} at the epoch kept ({best_epoch}), {at_last:+.3f} at the last ({last})"
+    best, last = best_epoch(history), int(history[-1]["epoch"])
+    at_best, at_last = gap_at(history, best), gap_at(history, last)
+    text = f"overfitting gap: {at_best:+.3f} at the epoch kept ({best}), {at_last:+.3f} at the last ({last})"
     return text + (": it learns by heart" if max(at_best, at_last) > WIDE_GAP else "")
+
+
+def _json(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _png(figure: Any) -> bytes:

@@ -1,13 +1,22 @@
-"""What a training run keeps: its history, its best weights, and all that is needed to go on after a kill.
+"""What a training run keeps while it goes on, all of it by Keras's own callbacks, and how it is taken up again.
 
-The state is one .npz file, replaced atomically: weights, optimizer, random-number states, best weights, history. It
-says which run it belongs to; another run refuses it.
+In the folder of the run (worker 1 of several has `worker-1/` in it, and so on):
+
+    history.csv              one row per epoch (CSVLogger); epochs count from 0, as Keras counts
+    logs/                    the same for TensorBoard, runs `train` and `validation`
+    state/run.json           which run it is, and how far it has come
+    state/best.weights.h5    the best epoch of the training network (ModelCheckpoint)
+    state/stage-0/           the last epoch with its optimizer (BackupAndRestore)
+
+A run that goes on begins with the epoch after the last one kept: weights, optimizer, learning rate and the order of the
+data are those of an undisturbed run. The random numbers of dropout and the count of epochs without progress start anew.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-import io
+import glob
 import json
 import os
 import time
@@ -16,187 +25,229 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.errors import FeatureStoreError, MissingInput, UsageError
+from featurestore.errors import FeatureStoreError, UsageError
 from featurestore.store import files
 from featurestore.terminal import words
-from training.backend import keras, tensorflow
-from training.shards import records
+from training.backend import keras
 
-STATE = "state.npz"
-LOG = "logs/events.out.tfevents.fit"  # TensorBoard looks for "tfevents" in a name
-SECONDS_BETWEEN_STATES = 15.0  # epochs shorter than that are repeated after a kill, bit by bit
-Score = Callable[[], tuple[float, float]]
+OURS = (  # what a new run removes of an earlier one
+    "history.csv",
+    "state/run.json",
+    "state/best.weights.h5",
+    "state/stage-*/*",
+    "logs/train/events.out.tfevents.*",
+    "logs/validation/events.out.tfevents.*",
+)
 
 
 @dataclasses.dataclass
-class State:
+class Run:
     """Where a run stands.
 
-    epoch counts the finished epochs of all stages, stage_first those before this stage, waited those since the best
-    one. best holds the weights of the best epoch, variables a `snapshot` of the last one.
+    Parameters
+    ----------
+    folder : str
+    settings : dict
+        What must be the same for the run to go on.
+    stage : int
+        The stage it is in; fine-tuning is the second.
+    first : int
+        Epochs before this stage.
+    finished : bool
     """
 
-    run: dict[str, Any]
-    epoch: int = 0
+    folder: str
+    settings: dict[str, Any]
     stage: int = 0
-    waited: int = 0
-    best_epoch: int = 0
-    best_loss: float = float("inf")
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    stage_first: int = 0
-    stage_done: bool = False
-    best: list[np.ndarray] = dataclasses.field(default_factory=list)
-    variables: list[np.ndarray] = dataclasses.field(default_factory=list)
+    first: int = 0
+    finished: bool = False
 
-    def write(self, folder: str) -> None:
-        """Replace the state file."""
-        arrays = {f"{name} {i}": a for name in ("best", "variables") for i, a in enumerate(getattr(self, name))}
-        facts = {k: v for k, v in vars(self).items() if k not in ("best", "variables")}
-        sink = io.BytesIO()
-        np.savez(sink, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
-        path = os.path.abspath(os.path.join(folder, STATE))
-        files.write_bytes(files.resolve(path)[0], path, sink.getbuffer())
+    def path(self, *parts: str) -> str:
+        """A path in the run's folder."""
+        return os.path.join(self.folder, *parts)
 
-    @classmethod
-    def fresh(cls, folder: str, run: dict[str, Any]) -> State:
-        """The start of a run; the state and the log of an earlier one in `folder` are removed."""
-        for name in (STATE, LOG):
-            path = os.path.abspath(os.path.join(folder, name))
-            files.remove(files.resolve(path)[0], path)
-        return cls(run)
+    @property
+    def best_weights(self) -> str:
+        """The file of the best epoch's weights."""
+        return self.path("state", "best.weights.h5")
 
-    @classmethod
-    def read(cls, folder: str, run: dict[str, Any]) -> State:
-        """The state of an interrupted run. Raises MissingInput, or UsageError naming what differs from `run`."""
-        path = os.path.join(folder, STATE)
+    @property
+    def backup(self) -> str:
+        """The folder of this stage's last epoch."""
+        return self.path("state", f"stage-{self.stage}")
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that follows the last one kept, from 0."""
         try:
-            with np.load(path, allow_pickle=False) as data:
-                facts = json.loads(data["facts"].tobytes())
-                lists: dict[str, Any] = {name: _numbered(data, name) for name in ("best", "variables")}
+            with open(os.path.join(self.backup, "training_metadata.json"), "rb") as f:
+                return int(json.load(f)["epoch"])
         except FileNotFoundError:
-            raise MissingInput(f"{path}: no interrupted run to go on with", "Run again without --resume.") from None
-        except (ValueError, KeyError, OSError) as error:
-            raise FeatureStoreError(f"{path}: cannot be read ({error})", "Run again without --resume.") from None
-        state = cls(**facts, **lists)
-        found = [f"{k}: {state.run.get(k)} then, {v} now" for k, v in run.items() if state.run.get(k) != v]
-        if found:
-            raise UsageError(
-                "the interrupted run was another one:\n  " + "\n  ".join(found),
-                "Give the same options and data, or run again without --resume.",
-            )
-        return state
+            return self.first
+
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch; `epoch` counts from 1."""
+        try:
+            with open(self.path("history.csv"), newline="") as f:
+                rows = {int(row["epoch"]): row for row in csv.DictReader(f)}  # an epoch that was repeated counts once
+        except FileNotFoundError:
+            return []
+        return [{k: float(v) for k, v in row.items()} | {"epoch": epoch + 1} for epoch, row in sorted(rows.items())]
+
+    def best(self) -> float | None:
+        """The lowest validation loss so far."""
+        return min((row["val_loss"] for row in self.history()), default=None)
+
+    def end_stage(self, last: bool) -> None:
+        """Note that a stage is done."""
+        self.stage, self.first, self.finished = self.stage + 1, len(self.history()), last
+        self.write()
+
+    def write(self) -> None:
+        """Replace run.json."""
+        path = os.path.abspath(self.path("state", "run.json"))
+        facts = {k: v for k, v in vars(self).items() if k != "folder"}
+        files.write_bytes(files.resolve(path)[0], path, json.dumps(facts, indent=1).encode())
 
 
-def _numbered(data: Any, name: str) -> list[np.ndarray]:
-    return [data[f"{name} {i}"] for i in range(sum(key.startswith(f"{name} ") for key in data.files))]
+def open_run(folder: str, settings: dict[str, Any], *, resume: bool, restart: bool) -> Run:
+    """Begin a run in a folder, or go on with the interrupted one there.
 
+    Parameters
+    ----------
+    folder : str
+    settings : dict
+        JSON-ready.
+    resume : bool
+        Go on where there is something to go on with.
+    restart : bool
+        Begin anew although there is.
 
-def snapshot(model: Any) -> list[np.ndarray]:
-    """All that training changes: weights, states of the random-number generators, optimizer."""
-    to_numpy = keras().ops.convert_to_numpy
-    # a copy: the variable changes with the next step
-    return [np.array(to_numpy(v)) for v in (*_model_variables(model), *model.optimizer.variables)]
+    Returns
+    -------
+    Run
 
-
-def restore(model: Any, values: list[np.ndarray]) -> None:
-    """Put a `snapshot` back into a compiled model of the same run."""
-    model.optimizer.build(model.trainable_variables)
-    variables = [*_model_variables(model), *model.optimizer.variables]
-    if len(variables) != len(values):
-        raise FeatureStoreError(
-            f"the saved state has {len(values)} variables, the network {len(variables)}",
-            "It was saved by another version of this toolkit; run again without --resume.",
+    Raises
+    ------
+    UsageError
+        An interrupted run that neither option speaks of, or one with other settings.
+    FeatureStoreError
+        A state that cannot be read.
+    """
+    found = _read(folder)
+    epochs = len(found.history()) if found else 0
+    if resume and found and epochs:
+        _require_same(found, settings)
+        return found
+    if found and epochs and not (found.finished or restart):
+        raise UsageError(
+            f"{folder} holds an interrupted run of {epochs} epochs",
+            "Go on with it: --resume. Or forget it and begin anew: --restart.",
         )
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    if resume:
+        words.note(f"{folder}: no epoch was saved yet; the run begins anew")
+    for path in (p for pattern in OURS for p in glob.glob(os.path.join(glob.escape(folder), pattern))):
+        os.remove(path)
+    run = Run(folder, settings)
+    run.write()
+    return run
 
 
-def _model_variables(model: Any) -> list[Any]:
-    metrics = {id(v) for m in model.metrics for v in m.variables}
-    return [v for v in model.variables if id(v) not in metrics]
+def _read(folder: str) -> Run | None:
+    path = os.path.join(folder, "state", "run.json")
+    try:
+        with open(path, "rb") as f:
+            run = Run(folder, **json.load(f))
+        run.history()
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise FeatureStoreError(f"{path}: the state cannot be read ({error})", "Begin anew: remove the file.") from None
+    return run
 
 
-def make_keeper(
-    state: State,
-    *,
-    folder: str | None,
-    patience: int,
-    last_epoch: int,
-    train_score: Score,
-    validation_score: Score,
-) -> Any:
-    """A Keras callback that scores, judges, records and saves after each epoch, and stops a run that learns no more.
+def _require_same(found: Run, settings: dict[str, Any]) -> None:
+    differ = [f"{k}: {found.settings.get(k)} then, {v} now" for k, v in settings.items() if found.settings.get(k) != v]
+    if differ:
+        raise UsageError(
+            "the interrupted run was another one:\n  " + "\n  ".join(differ),
+            "Give the same options and data, or begin anew with --restart.",
+        )
 
-    The scores are (cross-entropy, accuracy) in inference mode and without augmentation, so that training and
-    validation can be compared. folder None (a worker that is not the chief) writes nothing.
+
+def callbacks_of(
+    run: Run, *, patience: int, curve: Callable[[Any], dict[str, float]], publish: Callable[[int], None]
+) -> list[Any]:
+    """The callbacks of one stage.
+
+    Parameters
+    ----------
+    run : Run
+    patience : int
+        Epochs without a lower validation loss before the stage ends.
+    curve : callable
+        Model to loss, accuracy, val_loss and val_accuracy, in inference mode.
+    publish : callable
+        Called with the number of each epoch, from 1, that is the best so far; its weights are in `run.best_weights`.
+
+    Returns
+    -------
+    list of keras.callbacks.Callback
+        The curve is first: the others read what it adds to the logs.
+    """
+    of, best = keras().callbacks, run.best()
+    monitor: dict[str, Any] = {"monitor": "val_loss", "mode": "min"}
+    checkpoint = of.ModelCheckpoint(
+        run.best_weights, save_best_only=True, save_weights_only=True, initial_value_threshold=best, **monitor
+    )
+
+    def after(epoch: int, logs: Any) -> None:
+        better = logs["val_loss"] == checkpoint.best
+        if better:
+            publish(epoch + 1)
+        _note(epoch + 1, logs, better)
+
+    return [
+        _curve(curve),
+        checkpoint,
+        of.LambdaCallback(on_epoch_end=after),
+        of.EarlyStopping(patience=patience, baseline=best, **monitor),
+        of.CSVLogger(run.path("history.csv"), append=True),
+        of.TensorBoard(run.path("logs"), write_graph=False),
+        of.BackupAndRestore(run.backup, double_checkpoint=True, delete_checkpoint=False),
+    ]
+
+
+def _curve(measure: Callable[[Any], dict[str, float]]) -> Any:
+    """A callback that puts both curves, measured alike, into the logs of each epoch.
+
+    Keras's own `loss` is the running mean of a network that still learns, with dropout and augmentation: no curve to
+    compare the validation with. It becomes `augmented_loss`.
     """
 
-    class Keeper(keras().callbacks.Callback):  # type: ignore[misc, name-defined]
-        saved_at = 0.0
+    class Curve(keras().callbacks.Callback):  # type: ignore[misc, name-defined]
         started = 0.0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.started = time.monotonic()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            loss = float((logs or {}).get("loss", float("nan")))
-            row = _row(epoch, loss, train_score(), validation_score(), self.model, time.monotonic() - self.started)
-            _judge(state, row, self.model)
-            state.stage_done = state.waited >= patience or epoch + 1 >= last_epoch
-            self.model.stop_training = state.stage_done
-            if folder is not None:
-                _log(folder, row)
-                if state.stage_done or time.monotonic() - self.saved_at >= SECONDS_BETWEEN_STATES:
-                    state.variables = snapshot(self.model)
-                    state.write(folder)
-                    self.saved_at = time.monotonic()
+            logs["augmented_loss"] = logs["loss"]
+            logs |= measure(self.model)
+            if not np.isfinite(list(logs.values())).all():
+                raise FeatureStoreError(
+                    f"training diverged in epoch {epoch + 1}: the loss is {logs['augmented_loss']}",
+                    "Try a lower --learning-rate; the epochs before this one are kept.",
+                )
+            logs["learning_rate"] = float(keras().ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            logs["seconds"] = round(time.monotonic() - self.started, 3)
 
-    return Keeper()
+    return Curve()
 
 
-def _row(
-    epoch: int, loss: float, train: tuple[float, float], validation: tuple[float, float], model: Any, seconds: float
-) -> dict[str, float]:
-    if not np.isfinite([loss, train[0], validation[0]]).all():
-        raise FeatureStoreError(
-            f"training diverged in epoch {epoch + 1}: the loss is {loss}",
-            "Try a lower --learning-rate; the state before this epoch is kept.",
-        )
-    return {
-        "epoch": epoch + 1,
-        "loss": loss,
-        "training_loss": train[0],
-        "training_accuracy": train[1],
-        "validation_loss": validation[0],
-        "validation_accuracy": validation[1],
-        "learning_rate": float(keras().ops.convert_to_numpy(model.optimizer.learning_rate)),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _judge(state: State, row: dict[str, float], model: Any) -> None:
-    state.epoch = int(row["epoch"])
-    state.history.append(row)
-    state.waited += 1
-    better = row["validation_loss"] < state.best_loss
-    if better:
-        state.best_loss, state.best_epoch, state.waited = row["validation_loss"], state.epoch, 0
-        state.best = [np.array(w) for w in model.get_weights()]
+def _note(epoch: int, logs: Any, better: bool) -> None:
     words.note(
-        f"epoch {state.epoch:3d}  loss {row['loss']:.3f}  training {row['training_accuracy']:.3f}  "
-        f"validation {row['validation_accuracy']:.3f} (loss {row['validation_loss']:.3f})  {row['seconds']:.1f} s"
+        f"epoch {epoch:3d}  loss {logs['augmented_loss']:.3f}  training {logs['accuracy']:.3f}  "
+        f"validation {logs['val_accuracy']:.3f} (loss {logs['val_loss']:.3f})  {logs['seconds']:.1f} s"
         + ("  best" if better else "")
     )
-
-
-def _log(folder: str, row: dict[str, float]) -> None:
-    """Append an epoch to the TensorBoard log: a TFRecord file of Event messages."""
-    v1 = tensorflow().compat.v1
-    values = [v1.Summary.Value(tag=k, simple_value=v) for k, v in row.items() if k != "epoch"]
-    event = v1.Event(wall_time=time.time(), step=int(row["epoch"]), summary=v1.Summary(value=values))
-    path = os.path.join(folder, LOG)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "ab") as f:
-        if not f.tell():
-            f.write(records.frame(v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()))
-        f.write(records.frame(event.SerializeToString()))

@@ -18,9 +18,22 @@ TPU_HINTS = ("TPU_NAME", "COLAB_TPU_ADDR", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYP
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What trains. A global batch is `replicas` times the batch size; only the chief of several workers writes files.
+    """What trains.
 
-    strategy is a tf.distribute strategy, None where Keras needs none. jit: whether XLA compiles the step.
+    Parameters
+    ----------
+    text : str
+        For people.
+    replicas : int
+        Copies of the model; a global batch is so many times the batch size.
+    precision : str
+        Keras's dtype policy.
+    strategy : tf.distribute.Strategy or None
+        None where Keras needs none.
+    jit : bool
+        Whether XLA compiles the step.
+    worker : int
+        Number of this process among several workers; only worker 0 writes the model and its report.
     """
 
     text: str
@@ -28,7 +41,7 @@ class Device:
     precision: str
     strategy: Any
     jit: bool
-    chief: bool = True
+    worker: int = 0
 
     def scope(self) -> Any:
         """The context in which a model is built and compiled."""
@@ -36,37 +49,49 @@ class Device:
 
 
 def choose(device: str = "auto", precision: str = "auto") -> Device:
-    """Find the device, or take the one named: auto, cpu, cpu:N (N virtual ones), gpu, gpu:I or tpu.
+    """Find the device, or take the one named, and set Keras's dtype policy.
 
-    auto takes a TPU, else the workers of $TF_CONFIG, else all GPUs, else the CPU. precision auto is bfloat16 on a TPU
-    and on recent GPUs, float16 on older ones with tensor cores, float32 elsewhere. Raises UsageError for a device that
-    is not there.
+    Parameters
+    ----------
+    device : str
+        auto, cpu, cpu:N (N virtual ones), gpu, gpu:I or tpu. auto takes a TPU, else the workers of $TF_CONFIG, else all
+        GPUs, else the CPU.
+    precision : str
+        A dtype policy; auto is bfloat16 on a TPU and on recent GPUs, float16 on older ones with tensor cores, float32
+        elsewhere.
+
+    Returns
+    -------
+    Device
+
+    Raises
+    ------
+    UsageError
+        For a device that is not there.
     """
     if not re.fullmatch(r"auto|tpu|cpu(:[1-9]\d*)?|gpu(:\d+)?", device):
         raise UsageError(f"unknown device {device!r}", "Expected auto, cpu, cpu:N, gpu, gpu:I or tpu.")
-    backend = keras().backend.backend()
-    found = _tensorflow_device(device) if backend == "tensorflow" else _other_device(device, backend)
+    found = _find(tensorflow(), device)
     precision = found.precision if precision == "auto" else precision
     keras().config.set_dtype_policy(precision)
     return dataclasses.replace(found, precision=precision)
 
 
-def _tensorflow_device(device: str) -> Device:
-    tf = tensorflow()
-    gpus = tf.config.list_physical_devices("GPU")
+def _find(tf: Any, device: str) -> Device:
     if device == "tpu" or (device == "auto" and _maybe_tpu()):
-        strategy = _tpu_strategy(required=device == "tpu")
+        strategy = _tpu_strategy(tf, required=device == "tpu")
         if strategy is not None:
             n = strategy.num_replicas_in_sync
             return Device(f"TPU, {n} cores", n, "mixed_bfloat16", strategy, True)
+    gpus = tf.config.list_physical_devices("GPU")
     if device == "auto" and os.environ.get("TF_CONFIG"):
-        return _worker(tf, gpus)
+        return _worker(tf, os.environ["TF_CONFIG"], bool(gpus))
     if device.startswith("gpu") or (device == "auto" and gpus):
         return _gpus(tf, gpus, device)
-    count = int(device.partition(":")[2] or 1)
     if device != "auto":
         with contextlib.suppress(RuntimeError):  # already in use, by an earlier run in this process
             tf.config.set_visible_devices([], "GPU")
+    count = int(device.partition(":")[2] or 1)
     if count == 1:
         return Device("CPU", 1, "float32", None, False)
     return Device(f"CPU, {count} virtual devices", count, "float32", _virtual_cpus(tf, count), False)
@@ -97,36 +122,48 @@ def _gpus(tf: Any, gpus: list[Any], device: str) -> Device:
         for gpu in chosen:
             tf.config.experimental.set_memory_growth(gpu, True)
     details = [tf.config.experimental.get_device_details(g) for g in chosen]
-    name = details[0].get("device_name", "GPU")
-    precision = _gpu_precision(min(d.get("compute_capability", (0, 0)) for d in details))
-    if len(chosen) == 1:
+    name, n = details[0].get("device_name", "GPU"), len(chosen)
+    precision = gpu_precision(min(d.get("compute_capability", (0, 0)) for d in details))
+    if n == 1:
         return Device(f"one GPU ({name})", 1, precision, None, True)
-    return Device(
-        f"{len(chosen)} GPUs ({name}), mirrored", len(chosen), precision, tf.distribute.MirroredStrategy(), True
-    )
+    return Device(f"{n} GPUs ({name}), mirrored", n, precision, tf.distribute.MirroredStrategy(), True)
 
 
-def _gpu_precision(capability: tuple[int, int]) -> str:
-    """bfloat16 from Ampere on, float16 with the first tensor cores, float32 before."""
+def gpu_precision(capability: tuple[int, int]) -> str:
+    """The dtype policy of a GPU by its compute capability: bfloat16 from Ampere (8.0) on, float16 from Volta (7.0)."""
     if capability >= (8, 0):
         return "mixed_bfloat16"
     return "mixed_float16" if capability >= (7, 0) else "float32"
 
 
-def _worker(tf: Any, gpus: list[Any]) -> Device:
+def _worker(tf: Any, text: str, gpu: bool) -> Device:
     try:
-        config = json.loads(os.environ["TF_CONFIG"])
-        task = config.get("task", {})
-        workers = len(config["cluster"]["worker"])
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except (ValueError, KeyError, TypeError) as error:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        chiefs = len(cluster.get("chief", ()))
+        index = int(task["index"]) + (chiefs if task["type"] == "worker" else 0)
+        n_workers = chiefs + len(cluster["worker"])
+        strategy = _workers(tf)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"$TF_CONFIG does not describe a cluster ({error})", 'Expected {"cluster": {"worker": [...]}, "task": ...}.'
         ) from None
-    chief = task.get("type") == "chief" or (task.get("type") == "worker" and task.get("index") == 0)
     n = strategy.num_replicas_in_sync
-    text = f"{workers} workers, {n} devices"
-    return Device(text, n, "mixed_bfloat16" if gpus else "float32", strategy, bool(gpus), chief)
+    precision = "mixed_bfloat16" if gpu else "float32"
+    return Device(f"{n_workers} workers, {n} devices", n, precision, strategy, gpu, index)
+
+
+def _workers(tf: Any) -> Any:
+    """A MultiWorkerMirroredStrategy that Keras 3 can train with (keras-team/keras, issue 20585)."""
+
+    class Workers(tf.distribute.MultiWorkerMirroredStrategy):  # type: ignore[misc, name-defined]
+        def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
+            if isinstance(value, tuple):  # a whole batch, of which Keras wants to know the shapes
+                return tf.nest.map_structure(lambda v: self.experimental_local_results(v)[0], value)
+            numbers = all(v.shape.rank == 0 for v in self.experimental_local_results(value))
+            return super().reduce(reduce_op, value, None if numbers else axis)
+
+    return Workers()
 
 
 def _maybe_tpu() -> bool:
@@ -134,29 +171,10 @@ def _maybe_tpu() -> bool:
     return any(os.environ.get(v) for v in TPU_HINTS) or bool(glob.glob("/dev/accel*"))
 
 
-def _tpu_strategy(required: bool) -> Any:
-    tf = tensorflow()
+def _tpu_strategy(tf: Any, required: bool) -> Any:
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
-        return tf.distribute.TPUStrategy(resolver)
+        return tf.distribute.TPUStrategy(tf.distribute.cluster_resolver.TPUClusterResolver.connect())
     except (ValueError, tf.errors.OpError, OSError) as error:
         if required:
             raise UsageError(f"--device tpu: no TPU answers ({str(error).splitlines()[0]})") from None
         return None
-
-
-def _other_device(device: str, backend: str) -> Device:
-    """JAX and PyTorch place the model themselves; JAX spreads batches over all its devices."""
-    if backend != "jax":
-        return Device(f"as {backend} chooses", 1, "float32", None, False)
-    import jax
-
-    devices = jax.devices()
-    kind = devices[0].platform
-    if device != "auto" and not device.startswith(kind):
-        raise UsageError(f"--device {device}: JAX runs on {kind} here", f"Set JAX_PLATFORMS={device.split(':')[0]}.")
-    if len(devices) > 1:
-        keras().distribution.set_distribution(keras().distribution.DataParallel(devices=None))
-    precision = "float32" if kind == "cpu" else "mixed_bfloat16"
-    text = f"{len(devices)} {kind.upper()} ({devices[0].device_kind}), JAX"
-    return Device(text, len(devices), precision, None, True)

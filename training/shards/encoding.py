@@ -1,7 +1,7 @@
 """How one array becomes the bytes of a record, and a mel spectrogram an image.
 
-A record holds an array time-first: mel (n_frames, n_mels) in dB, wave (n_samples,) at full scale, features
-(n_columns,). Time-first, so that a shorter excerpt is a shorter run of bytes and a reader can pad it at the end.
+A record holds an array, time first: mel (n_frames, n_mels) in dB, wave (n_samples,) at full scale, features
+(n_columns,). So a shorter excerpt is a shorter run of bytes, and a reader can pad it at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ MEL_RANGE_DB = 160.0
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """dtype on disk; uint8 spreads `low` to `high` over 256 steps and clips what lies outside."""
+    """The dtype of a record's array on disk.
+
+    Parameters
+    ----------
+    dtype : {"float16", "uint8", "float32"}
+        Little-endian on disk.
+    low, high : float
+        uint8 spreads this range (dB, or 1 at full scale) over its 256 steps and clips what lies outside.
+    """
 
     dtype: str
     low: float
@@ -29,9 +37,25 @@ class Encoding:
 
     @classmethod
     def of(cls, kind: str, dtype: str | None, spec: Spec) -> Encoding:
-        """The encoding of a kind; dtype None is the kind's default. Raises UsageError where the two do not fit.
+        """The encoding of a kind of record.
 
-        uint8 spans 160 dB below what a full-scale sine can reach (a step of 0.63 dB), and -1 to 1 for waveforms.
+        Parameters
+        ----------
+        kind : {"mel", "wave", "features"}
+        dtype : str or None
+            None takes the kind's own: float16, and float32 for features.
+        spec : Spec
+            Of the store. uint8 spans 160 dB below what a full-scale sine can reach (a step of 0.63 dB), and -1 to 1
+            for waveforms.
+
+        Returns
+        -------
+        Encoding
+
+        Raises
+        ------
+        UsageError
+            Where the dtype does not fit the kind.
         """
         dtype = dtype or DEFAULT_DTYPE[kind]
         if kind == "features" and dtype != "float32":
@@ -49,60 +73,82 @@ class Encoding:
         return np.dtype(_NUMPY[self.dtype]).itemsize
 
     @property
-    def step(self) -> float:
-        """Distance of two neighbouring uint8 values, in the unit of the array."""
-        return (self.high - self.low) / 255.0
+    def scale(self) -> tuple[float, float]:
+        """(factor, offset): a stored number times the factor, plus the offset, is in the unit of the array."""
+        return ((self.high - self.low) / 255.0, self.low) if self.dtype == "uint8" else (1.0, 0.0)
 
     def encode(self, array: np.ndarray) -> bytes:
-        """Little-endian bytes of a float array, row-major."""
+        """The bytes of an array.
+
+        Parameters
+        ----------
+        array : ndarray of float32 or float16, any shape
+
+        Returns
+        -------
+        bytes
+            Row-major.
+        """
         from training.shards import kernels
 
-        values = np.ascontiguousarray(array, np.float32).ravel()
+        if array.dtype == self.dtype:
+            return np.ascontiguousarray(array).tobytes()
+        values = as_float32(array).ravel()
+        if self.dtype == "float32":
+            return values.tobytes()
         out = np.empty(values.size, _NUMPY[self.dtype])
         if self.dtype == "uint8":
-            kernels.to_steps(values, np.float32(self.low), np.float32(1 / self.step), out)
-        elif self.dtype == "float16":
-            kernels.to_halves(values, values.view(np.uint32), out.view(np.uint16))
+            factor, low = self.scale
+            kernels.to_steps(values, np.float32(low), np.float32(1 / factor), out)
         else:
-            out[:] = values
+            kernels.to_halves(values, values.view(np.uint32), out.view(np.uint16))
         return out.tobytes()
 
-    def decode(self, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-        """The float32 array of `shape` that `encode` wrote (for uint8 within half a step)."""
-        stored = np.frombuffer(data, _NUMPY[self.dtype])
-        out = np.empty(stored.size, np.float32)
-        if self.dtype == "float16":
-            from training.shards import kernels
 
-            kernels.from_halves(stored.view(np.uint16), out.view(np.uint32), out)
-        else:
-            out[:] = stored
-        if self.dtype == "uint8":
-            out *= np.float32(self.step)
-            out += np.float32(self.low)
-        return out.reshape(shape)
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """An array as float32, row-major.
+
+    Parameters
+    ----------
+    array : ndarray of float32 or float16, any shape
+
+    Returns
+    -------
+    ndarray of float32, the same shape
+        The array itself where it is that already.
+    """
+    from training.shards import kernels
+
+    if array.dtype != np.float16:
+        return np.ascontiguousarray(array, np.float32)
+    out = np.empty(array.shape, np.float32)
+    halves = np.ascontiguousarray(array).view(np.uint16)
+    kernels.from_halves(halves.ravel(), out.view(np.uint32).ravel(), out.ravel())
+    return out
 
 
 def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A float32 image (height, width) of a 2-D float32 or float16 array: bilinear, averaging where it shrinks.
+    """An image of a spectrogram: bilinear, averaging where it shrinks.
 
-    Equals tf.image.resize(method="bilinear", antialias=True) to rounding. Fastest where array.T is contiguous, as a
-    mel spectrogram of the store is, time first.
+    Equals tf.image.resize(method="bilinear", antialias=True) to rounding.
+
+    Parameters
+    ----------
+    array : ndarray of float32 or float16, shape (frames, bands)
+        Fastest where array.T is contiguous, as a mel spectrogram of the store is, time first.
+    height, width : int
+        Pixels of the image.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
     """
     from training.shards import kernels
 
     rows, columns = array.shape
     out = np.empty((height, width), np.float32)
-    halves = array.dtype == np.float16
-    source = np.ascontiguousarray(array.T, np.float16 if halves else np.float32)
     across, shares = _taps(columns, width)
-    kernels.resample(
-        source.view(np.uint16) if halves else source,
-        *_padded_taps(rows, height),
-        across,
-        np.ascontiguousarray(shares.T),
-        out,
-    )
+    kernels.resample(as_float32(array), *_taps(rows, height), across, np.ascontiguousarray(shares.T), out)
     return out
 
 
@@ -125,12 +171,3 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     taps = int((last - first).max())
     first = np.minimum(first, source - taps)
     return first.astype(np.uint32), np.take_along_axis(weights, first[:, None] + np.arange(taps), axis=1)
-
-
-@functools.lru_cache(maxsize=256)
-def _padded_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """`_taps` for rows: first as int64, and weights padded by zeros to what the kernel applies at once."""
-    from training.shards import kernels
-
-    first, weights = _taps(source, target)
-    return first.astype(np.int64), np.pad(weights, ((0, 0), (0, -weights.shape[1] % kernels.GROUP)))

@@ -1,7 +1,8 @@
 """From the store to TFRecord shards, in bounded memory: a process holds one shard of each split at a time.
 
 Nothing half-written is ever read: a shard gets its name when it is complete, `dataset.json` is written last. A killed
-export leaves `unfinished.json`, which names the choices that decide every byte; the same command goes on from there.
+export leaves `unfinished.json`, which names the choices that decide every byte, and a receipt for each finished task;
+the same command goes on from there. One export reads one snapshot of the store.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import re
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-import warehouse
 from featurestore import registry, schemas
-from featurestore.errors import MissingInput, UsageError
+from featurestore.errors import FeatureStoreError, UsageError
 from featurestore.store import files, places
 from featurestore.store.store import OWN_SET, Store, default_scheme
 from featurestore.terminal import progress
 from training.shards import sidecar
 from training.shards.encoding import Encoding
+from training.shards.examples import Examples, examples_of
 from training.shards.moments import Moments
 from training.shards.plan import ShardPlan, classes_of, plan_shards
 from training.shards.sidecar import Sidecar
@@ -31,13 +31,24 @@ from training.shards.write import Done, Recipe, Task, write_shards
 
 COMPRESSIONS = ("none", "gzip")
 SMALL_BYTES = 50_000_000  # of arrays in the store: below this, starting processes costs more than they save
-SHARD_NAME = re.compile(r"^(training|validation|test)-\d{5}-of-\d{5}-\d+\.tfrec$")
-VERSION = 2  # raised when the same choices would give other bytes
+OUR_FILES = re.compile(r"^((training|validation|test)-\d{5}-of-\d{5}-\d+\.tfrec|unfinished-\d{5}\.json)$")
+VERSION = 3  # raised when the same choices would give other bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export did: the sidecar (None for a dry run), one row per split, and how many shards were kept."""
+    """What an export did.
+
+    Parameters
+    ----------
+    folder : str
+    sidecar : Sidecar or None
+        None for a dry run.
+    table : pyarrow.Table
+        One row per split.
+    kept : int
+        Shards that were there already.
+    """
 
     folder: str
     sidecar: Sidecar | None
@@ -48,15 +59,12 @@ class Exported:
         """What a person should know beside the table: where the shards are, what was kept, what is missing."""
         if self.sidecar is None:
             return [f"{self.folder}: nothing was written (dry run)"]
-        made = self.sidecar
-        kept = f"; {self.kept} of {len(made.shards)} shards were already there" if self.kept else ""
-        lines = [f"{self.folder}: {made.kind} as {made.dtype}, {len(made.classes)} genres, {made.scheme} split{kept}"]
-        lines += [
-            f"the split {s!r} has no records: no model can be trained on this"
-            for s in schemas.SPLITS
-            if not made.records(s)
-        ]
-        return lines
+        side = self.sidecar
+        kept = f"; {self.kept} of {len(side.shards)} shards were already there" if self.kept else ""
+        what = f"{side.kind} as {side.dtype}, {len(side.classes)} genres, {side.scheme_text} split"
+        empty = [s for s in schemas.SPLITS if not side.records(s)]
+        lacks = [f"the split {s!r} has no records: no model can be trained on this" for s in empty]
+        return [f"{self.folder}: {what}{kept}", *lacks]
 
 
 def export(
@@ -75,98 +83,82 @@ def export(
     jobs: int = 1,
     force: bool = False,
     dry_run: bool = False,
+    small_bytes: int = SMALL_BYTES,
 ) -> Exported:
-    """Write the shards of one kind to `output`/<kind> (with `image`: `output`/mel-<image>) and their sidecar.
+    """Write the shards of one kind, and their sidecar, to a folder of their own.
 
-    kind: mel (time first, dB), wave (the stored window, full scale) or features (the columns of `feature_set`).
-    dtype None is float16, float32 for features. Splits are the store's. Same store, choices and seed: same bytes,
-    whatever `jobs` is. A complete export with the same choices is left alone unless `force`.
-    Raises MissingInput (nothing to export, one genre), UsageError (choices that do not fit), FeatureStoreError
-    (a place that cannot be written).
+    Parameters
+    ----------
+    store : Store
+    kind : {"mel", "wave", "features"}
+        Mel spectrograms in dB, stored waveform windows at full scale, or the columns of `feature_set`.
+    output : str
+        Path or URL; the shards are in `output`/<kind>, and with `image` in `output`/mel-<image>.
+    scheme : str or None
+        Split scheme; None is the store's default.
+    subset : str or None
+        FMA's subset, the smaller ones included.
+    feature_set : str
+    dtype : str or None
+        On disk; None is float16, float32 for features.
+    image : int or None
+        Side of the square that mel spectrograms are resized to.
+    compression : {"none", "gzip"}
+    shards : int or None
+        Of each split; None makes them about 100 MB.
+    seed : int
+        The same store, choices and seed give the same bytes.
+    jobs : int
+        Processes; they change no byte.
+    force : bool
+        Write again a complete export with the same choices, which is left alone otherwise.
+    dry_run : bool
+    small_bytes : int
+        Below this size, in bytes of the store's arrays, one process writes everything.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    MissingInput
+        Nothing to export, or one genre only.
+    UsageError
+        Choices that do not fit each other.
+    FeatureStoreError
+        A place that cannot be written, or a store that changed meanwhile.
     """
     _require_choices(kind, image, compression)
     places.refuse_inside(output, "--output", store.url)
-    scheme = scheme or default_scheme(store)
-    feature_set_ = feature_set if kind == "features" else None
-    encoding = Encoding.of(kind, dtype, store.spec)
     recipe = Recipe(
         kind=kind,
-        scheme=scheme,
+        scheme=scheme or default_scheme(store),
         subset=subset,
-        feature_set=feature_set_,
-        encoding=encoding,
+        feature_set=feature_set if kind == "features" else None,
+        **dataclasses.asdict(Encoding.of(kind, dtype, store.spec)),
         image=image,
         compression=compression,
         seed=seed,
     )
-    examples = examples_of(store, kind=kind, scheme=scheme, subset=subset, feature_set=feature_set)
-    classes = classes_of(examples)
+    examples = examples_of(store, kind=kind, scheme=recipe.scheme, subset=subset, feature_set=recipe.feature_set)
+    classes = classes_of(examples.rows)
     size = _record_bytes(store, recipe)
-    plans = plan_shards(examples, classes, record_bytes=size, shards=shards, seed=seed)
+    plans = plan_shards(examples.rows, classes, record_bytes=size, shards=shards, seed=seed)
     folder = posixpath.join(output, f"mel-{image}" if image else kind)
     if dry_run:
-        return Exported(folder, None, _planned_table(plans, size), 0)
-    content = sidecar.content_fingerprint(store, examples)
-    identity = _identity(recipe, plans, classes, content)
+        return Exported(folder, None, _table(plans, size), 0)
+    identity = _identity(recipe, plans, classes, examples.fingerprint)
     keep = _prepare(folder, identity, force)
     if isinstance(keep, Sidecar):
-        return Exported(folder, keep, _table(keep), len(keep.shards))
-    numbers = sorted({p.task for p in plans})
-    tasks = [Task(store.url, folder, recipe, tuple(p for p in plans if p.task == n), keep) for n in numbers]
-    whole = _record_bytes(store, dataclasses.replace(recipe, image=None)) * examples.num_rows
-    done = _run(tasks, jobs if whole > SMALL_BYTES else 1)
-    made = _sidecar(store, recipe, plans, classes, content, identity, done)
-    fs, root = files.resolve(folder)
-    files.write_bytes(fs, posixpath.join(root, sidecar.NAME), made.to_json())
-    files.remove(fs, posixpath.join(root, sidecar.UNFINISHED))
-    return Exported(folder, made, _table(made), sum(d.kept for d in done))
-
-
-def examples_of(
-    store: Store, *, kind: str, scheme: str, subset: str | None = None, feature_set: str | None = None
-) -> pa.Table:
-    """The labelled examples of a kind: track_id, excerpt, genre, split, artist. Raises MissingInput without any.
-
-    artist is int64; a track whose artist is unknown is an artist of its own (negative), as in warehouse.Matrix.
-    """
-    if kind == "features":
-        examples = _feature_examples(store, scheme, subset, feature_set or OWN_SET)
-    else:
-        examples = warehouse.examples(store, scheme=scheme, subset=subset, table=kind).select(_COLUMNS)
-    examples = examples.filter(pc.and_(pc.is_valid(examples["genre"]), pc.is_valid(examples["split"])))
-    if not examples.num_rows:
-        raise MissingInput(
-            f"store {store.url} has no labelled {kind} rows under the split scheme {scheme!r}",
-            "Look with `python -m featurestore status`; build with `python -m featurestore build`.",
-        )
-    return _with_artist(store, examples)
-
-
-def _with_artist(store: Store, examples: pa.Table) -> pa.Table:
-    tracks = store.read_catalog("tracks", ["track_id", "artist_id"])
-    known = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True))
-    ids = examples["track_id"].to_pylist()
-    artists = [-1 - i if known.get(i) is None else known[i] for i in ids]
-    return examples.append_column("artist", pa.array(artists, pa.int64()))
-
-
-def _feature_examples(store: Store, scheme: str, subset: str | None, feature_set: str) -> pa.Table:
-    """The examples of a feature set; an imported one has one row per track."""
-    parts, missing = [], None
-    for split in schemas.SPLITS:
-        try:
-            m = warehouse.matrix(store, features=feature_set, split=split, scheme=scheme, subset=subset)
-        except MissingInput as error:  # this split is empty; all of them would be an error
-            missing = error
-            continue
-        genres = pa.array(list(m.y), pa.string())
-        parts.append(pa.table([m.track_ids, m.excerpts, genres, [split] * len(genres)], _COLUMNS))
-    if not parts and missing:
-        raise missing
-    return pa.concat_tables(parts)
-
-
-_COLUMNS = ["track_id", "excerpt", "genre", "split"]
+        return Exported(folder, keep, _table(plans, size, keep), len(keep.shards))
+    tasks = _tasks(store, folder, recipe, plans, keep)
+    whole = _record_bytes(store, dataclasses.replace(recipe, image=None)) * examples.rows.num_rows
+    done = _run(tasks, jobs if whole > small_bytes else 1)
+    _require_same_snapshot(store, examples)
+    side = _sidecar(store, recipe, plans, classes, examples, identity, done)
+    _finish(folder, side, tasks)
+    return Exported(folder, side, _table(plans, size, side), sum(len(d.shards) for d in done if d.kept))
 
 
 def _require_choices(kind: str, image: int | None, compression: str) -> None:
@@ -198,21 +190,26 @@ def _identity(recipe: Recipe, plans: list[ShardPlan], classes: tuple[str, ...], 
 def _prepare(folder: str, identity: str, force: bool) -> bool | Sidecar:
     """Ready the folder. The sidecar where this very export is complete; else whether shards found may be kept."""
     fs, root = files.resolve(folder)
-    present_ = set(files.names(fs, root))
+    names = set(files.names(fs, root))
     unfinished = posixpath.join(root, sidecar.UNFINISHED)
-    if sidecar.NAME in present_ and not force:
+    if sidecar.NAME in names and not force:
         found = Sidecar.read(folder)
-        if found.plan == identity and {s.name for s in found.shards} <= present_:
+        if found.plan == identity and {s.name for s in found.shards} <= names:
             return found
-    resumes = sidecar.UNFINISHED in present_ and fs.cat_file(unfinished).decode() == identity and not force
+    resumes = sidecar.UNFINISHED in names and fs.cat_file(unfinished).decode() == identity and not force
     # from here on the folder holds no data set until the new sidecar is written
     files.remove(fs, posixpath.join(root, sidecar.NAME))
     if not resumes:
-        for name in present_:
-            if SHARD_NAME.match(name):
-                files.remove(fs, posixpath.join(root, name))
+        for name in filter(OUR_FILES.match, names):
+            files.remove(fs, posixpath.join(root, name))
         files.write_bytes(fs, unfinished, identity.encode())
     return resumes
+
+
+def _tasks(store: Store, folder: str, recipe: Recipe, plans: list[ShardPlan], keep: bool) -> list[Task]:
+    numbers = sorted({p.task for p in plans})
+    own = {n: tuple(p for p in plans if p.task == n) for n in numbers}
+    return [Task(store.url, folder, recipe, own[n], f"unfinished-{n:05d}.json", keep) for n in numbers]
 
 
 def _run(tasks: list[Task], jobs: int) -> list[Done]:
@@ -221,10 +218,24 @@ def _run(tasks: list[Task], jobs: int) -> list[Done]:
     done: list[Done] = []
     jobs = min(jobs, len(tasks))
     with progress.bar("shards", sum(len(task.plans) for task in tasks)) as bar:
-        for results in Parallel(n_jobs=jobs, return_as="generator")(delayed(write_shards)(task) for task in tasks):
-            done += results
-            bar.advance(len(results))
-    return sorted(done, key=lambda d: schemas.SPLITS.index(d.shard.split))
+        for result in Parallel(n_jobs=jobs, return_as="generator")(delayed(write_shards)(task) for task in tasks):
+            done.append(result)
+            bar.advance(len(result.shards))
+    return done
+
+
+def _require_same_snapshot(store: Store, examples: Examples) -> None:
+    if store.snapshot().fingerprint != examples.snapshot:
+        raise FeatureStoreError(
+            f"store {store.url}: its rows changed while they were exported", "Run the export again after the build."
+        )
+
+
+def _finish(folder: str, side: Sidecar, tasks: list[Task]) -> None:
+    fs, root = files.resolve(folder)
+    files.write_bytes(fs, posixpath.join(root, sidecar.NAME), side.to_json())
+    for name in (*(task.receipt for task in tasks), sidecar.UNFINISHED):
+        files.remove(fs, posixpath.join(root, name))
 
 
 def _sidecar(
@@ -232,63 +243,44 @@ def _sidecar(
     recipe: Recipe,
     plans: list[ShardPlan],
     classes: tuple[str, ...],
-    content: str,
+    examples: Examples,
     identity: str,
     done: list[Done],
 ) -> Sidecar:
     moments = Moments.none()
     for part in done:
         moments.merge(part.moments)
-    columns: tuple[str, ...] = ()
-    if recipe.kind == "features":
-        columns = tuple(warehouse.matrix(store, features=recipe.feature_set or OWN_SET, scheme=recipe.scheme).columns)
+    shards = [shard for part in done for shard in part.shards]
     splits = {s: [p for p in plans if p.split == s] for s in schemas.SPLITS}
     labels = {s: np.concatenate([np.zeros(0, np.int64), *(p.labels for p in ps)]) for s, ps in splits.items()}
-    tracks = {s: len({int(t) for p in ps for t in p.track_ids}) for s, ps in splits.items()}
     return Sidecar(
-        kind=recipe.kind,
+        **dataclasses.asdict(recipe),
         shape=moments.longest,
-        dtype=recipe.encoding.dtype,
-        low=recipe.encoding.low,
-        high=recipe.encoding.high,
-        compression=recipe.compression,
-        image=recipe.image,
         classes=classes,
         counts={s: {g: int((y == i).sum()) for i, g in enumerate(classes)} for s, y in labels.items()},
-        tracks=tracks,
+        tracks={s: _tracks(ps) for s, ps in splits.items()},
+        artists=len({int(a) for p in plans for a in p.artists if a >= 0}),
         normalisation=moments.normalisation(),
-        columns=columns,
-        scheme=recipe.scheme,
-        subset=recipe.subset,
-        feature_set=recipe.feature_set,
-        seed=recipe.seed,
+        columns=examples.columns,
         plan=identity,
-        store={"url": store.url, "content": content},
+        store={"url": store.url, "content": examples.fingerprint},
         spec=store.spec,
-        shards=tuple(d.shard for d in done),
+        shards=tuple(sorted(shards, key=lambda s: schemas.SPLITS.index(s.split))),
     )
 
 
-def _table(made: Sidecar) -> pa.Table:
-    rows = [
-        {
-            "split": split,
-            "shards": len(made.of_split(split)),
-            "records": made.records(split),
-            "tracks": made.tracks[split],
-            "MB": round(sum(s.bytes for s in made.of_split(split)) / 1e6, 2),
-        }
-        for split in schemas.SPLITS
-    ]
-    return pa.Table.from_pylist(rows)
+def _tracks(plans: list[ShardPlan]) -> int:
+    return len({int(t) for p in plans for t in p.track_ids})
 
 
-def _planned_table(plans: list[ShardPlan], record_bytes: int) -> pa.Table:
+def _table(plans: list[ShardPlan], record_bytes: int, side: Sidecar | None = None) -> pa.Table:
+    """One row per split; its size is that of the shards in `side`, else what so many records will take."""
     rows = []
     for split in schemas.SPLITS:
         own = [p for p in plans if p.split == split]
         n = sum(len(p.labels) for p in own)
-        tracks = len({int(t) for p in own for t in p.track_ids})
-        mb = round(n * record_bytes / 1e6, 2)
-        rows.append({"split": split, "shards": len(own), "records": n, "tracks": tracks, "MB": mb})
+        size = sum(shard.bytes for shard in side.of_split(split)) if side else n * record_bytes
+        rows.append(
+            {"split": split, "shards": len(own), "records": n, "tracks": _tracks(own), "MB": round(size / 1e6, 2)}
+        )
     return pa.Table.from_pylist(rows)

@@ -9,50 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-ROWS = 8  # of an image in one pass: what they need of the spectrogram stays in the L1 cache
-LANES = 8  # bands turned together
-GROUP = 4  # weights applied in one sweep over the bands
-
 KERNEL = numba.njit(cache=True, nogil=True, error_model="numpy")
-
-
-@KERNEL
-def _turn(source: np.ndarray, first: int, last: int, turned: np.ndarray) -> None:
-    """turned[:last - first] (frames, bands) = source[:, first:last].T"""
-    whole = len(source) - len(source) % LANES
-    for b in range(0, whole, LANES):
-        for f in range(first, last):
-            for j in range(LANES):  # a run of stores: three times as fast as one by one down a column
-                turned[f - first, b + j] = source[b + j, f]
-    for b in range(whole, len(source)):
-        for f in range(first, last):
-            turned[f - first, b] = source[b, f]
-
-
-@KERNEL
-def _mix_frames(turned: np.ndarray, at: np.ndarray, weights: np.ndarray, lines: np.ndarray) -> None:
-    """lines (rows, bands): row t is the sum of turned[at[t] + k] * weights[t, k] over k."""
-    for t in range(len(weights)):
-        line = lines[t]
-        line[:] = 0
-        for k in range(0, weights.shape[1], GROUP):
-            w0, w1, w2, w3 = weights[t, k], weights[t, k + 1], weights[t, k + 2], weights[t, k + 3]
-            i = at[t] + k
-            r0, r1, r2, r3 = turned[i], turned[i + 1], turned[i + 2], turned[i + 3]
-            for b in range(len(line)):
-                line[b] += (w0 * r0[b] + w1 * r1[b]) + (w2 * r2[b] + w3 * r3[b])
-
-
-@KERNEL
-def _mix_bands(lines: np.ndarray, at: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    """out (rows, width): column c is the sum of lines[:, at[c] + k] * weights[k, c] over k."""
-    for t in range(len(out)):
-        line, row = lines[t], out[t]
-        row[:] = 0
-        for k in range(len(weights)):
-            shares = weights[k]
-            for c in range(len(row)):
-                row[c] += shares[c] * line[at[c] + k]
 
 
 @KERNEL
@@ -77,33 +34,24 @@ def resample(
     column_weights: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out float32 (height, width) = weighted means of source (bands, frames); rows are time, columns bands.
+    """out float32 (height, width) = weighted means of source float32 (frames, bands).
 
-    source is float32, or uint16 and then the bits of float16. Weights are float32.
-
-    Row t weighs the frames from row_first[t] on with row_weights[t] (taps, a multiple of GROUP; those beyond the last
-    frame must be zero); column c weighs the bands from column_first[c] on with column_weights[:, c].
+    Row t weighs the frames from row_first[t] on with row_weights[t], float32 (taps,); column c weighs the bands from
+    column_first[c] on with column_weights[:, c].
     """
-    bands, frames = source.shape
-    height = len(out)
-    taps = row_weights.shape[1]
-    longest = 0
-    for top in range(0, height, ROWS):
-        longest = max(longest, row_first[min(top + ROWS, height) - 1] + taps - row_first[top])
-    turned = np.zeros((longest, bands), np.float32)
-    lines = np.empty((ROWS, bands), np.float32)
-    halves = np.zeros((longest, bands), np.uint16)
-    for top in range(0, height, ROWS):
-        bottom = min(top + ROWS, height)
-        first = row_first[top]
-        last = min(frames, row_first[bottom - 1] + taps)
-        if source.itemsize == 2:
-            _turn(source, first, last, halves)
-            from_halves(halves.reshape(-1), turned.view(np.uint32).reshape(-1), turned.reshape(-1))
-        else:
-            _turn(source, first, last, turned)
-        _mix_frames(turned, row_first[top:bottom] - first, row_weights[top:bottom], lines)
-        _mix_bands(lines, column_first, column_weights, out[top:bottom])
+    line = np.empty(source.shape[1], np.float32)
+    for t in range(len(out)):
+        line[:] = 0
+        for k in range(row_weights.shape[1]):
+            weight, frame = row_weights[t, k], source[row_first[t] + k]
+            for b in range(len(line)):
+                line[b] += weight * frame[b]
+        row = out[t]
+        row[:] = 0
+        for k in range(len(column_weights)):
+            weights = column_weights[k]
+            for c in range(len(row)):
+                row[c] += weights[c] * line[column_first[c] + k]
 
 
 @KERNEL

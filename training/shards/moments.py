@@ -1,23 +1,34 @@
-"""Mean and standard deviation of the training arrays, from sums that shards deliver one by one."""
+"""Mean and standard deviation of the training arrays, from sums that tasks deliver one by one."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from training.shards.encoding import as_float32
 
 
 @dataclasses.dataclass
 class Moments:
-    """float64 sums per band (mel), per column (features) or over all samples (wave, one number).
+    """Sums per band (mel), per column (features) or over all samples (wave, one number).
 
     What is not finite is not counted: an imported feature set may lack values.
+
+    Parameters
+    ----------
+    n, total, squares : ndarray of float64, shape (bands or columns,) or (1,)
+        How many values, their sum, the sum of their squares.
+    longest : tuple of int
+        Shape of the longest record.
     """
 
     n: np.ndarray
     total: np.ndarray
     squares: np.ndarray
-    longest: tuple[int, ...] = ()  # shape of the longest record
+    longest: tuple[int, ...] = ()
 
     @classmethod
     def none(cls) -> Moments:
@@ -25,9 +36,15 @@ class Moments:
         return cls(np.zeros(1), np.zeros(1), np.zeros(1))
 
     def add(self, kind: str, array: np.ndarray) -> None:
-        """Count one float32 array of a record, time first."""
+        """Count one array.
+
+        Parameters
+        ----------
+        kind : {"mel", "wave", "features"}
+        array : ndarray of float32 or float16, time first
+        """
         if kind == "mel":  # finite in the store, and large: one compiled sweep
-            self._add_rows(array)
+            self._add_rows(as_float32(array))
             return
         rows = array.reshape(-1, 1) if kind == "wave" else array.reshape(1, -1)
         known = np.isfinite(rows)
@@ -56,9 +73,25 @@ class Moments:
         self.longest = max(self.longest, other.longest)
 
     def normalisation(self) -> dict[str, list[float]]:
-        """{"mean", "std"}, to six digits; the deviation is 1 where nothing varies, so that nothing explodes."""
+        """Mean and standard deviation.
+
+        Returns
+        -------
+        dict
+            {"mean", "std"}, to six digits; the deviation is 1 where nothing varies, so that nothing explodes.
+        """
         n = np.maximum(1, self.n)
         mean = self.total / n
         std = np.sqrt(np.maximum(0.0, self.squares / n - mean**2))
         std = np.where(std > 1e-6 * np.maximum(1.0, np.abs(mean)), std, 1.0)
         return {"mean": [float(f"{v:.6g}") for v in mean], "std": [float(f"{v:.6g}") for v in std]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The sums as JSON keeps them, exactly."""
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Moments:
+        """The moments that `as_dict` gave."""
+        n, total, squares = (np.array(values[name], np.float64) for name in ("n", "total", "squares"))
+        return cls(n, total, squares, tuple(values["longest"]))

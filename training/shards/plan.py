@@ -22,9 +22,17 @@ TARGET_BYTES = 100_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """One shard to be: int64 track_ids, excerpts, artists and labels (n,) in the order of its records.
+    """One shard to be.
 
-    Shards of the same `task`, one of each split at most, are read from the same stretches of the store.
+    Parameters
+    ----------
+    task : int
+        Shards of the same task, one of each split at most, are read from the same stretches of the store.
+    split : {"training", "validation", "test"}
+    index, of : int
+        Its number among the shards of the split, and how many they are.
+    track_ids, excerpts, artists, labels : ndarray of int64, shape (n,)
+        In the order of its records.
     """
 
     task: int
@@ -41,14 +49,30 @@ class ShardPlan:
         """`training-00003-of-00016-400.tfrec`; the record count is last."""
         return f"{self.split}-{self.index:05d}-of-{self.of:05d}-{len(self.labels)}.tfrec"
 
-    def numbers(self, at: int) -> dict[str, int]:
-        """What record `at` says beside its array."""
+    def numbers(self, record: int) -> dict[str, int]:
+        """What the record of that number says beside its array."""
         columns = {"track_id": self.track_ids, "excerpt": self.excerpts, "artist": self.artists, "label": self.labels}
-        return {name: int(values[at]) for name, values in columns.items()}
+        return {name: int(values[record]) for name, values in columns.items()}
 
 
 def classes_of(examples: pa.Table) -> tuple[str, ...]:
-    """The genres of the training split, sorted. Raises MissingInput where there are fewer than two."""
+    """The genres that a classifier can learn.
+
+    Parameters
+    ----------
+    examples : pyarrow.Table
+        With genre and split.
+
+    Returns
+    -------
+    tuple of str
+        Those of the training split, sorted.
+
+    Raises
+    ------
+    MissingInput
+        Where there are fewer than two.
+    """
     training = examples.filter(pa.compute.equal(examples["split"], "training"))
     classes = tuple(sorted(g for g in training["genre"].unique().to_pylist() if g is not None))
     if len(classes) < 2:
@@ -63,10 +87,25 @@ def classes_of(examples: pa.Table) -> tuple[str, ...]:
 def plan_shards(
     examples: pa.Table, classes: tuple[str, ...], *, record_bytes: int, shards: int | None, seed: int
 ) -> list[ShardPlan]:
-    """Deal the examples (track_id, excerpt, genre, split, artist) to shards: training, then validation, then test.
+    """Deal examples to shards.
 
-    shards is the number of tasks, and so of shards in each split that has records enough (None: as many as keep every
-    shard at about 100 MB or below). Examples of a genre outside `classes` are left out.
+    Parameters
+    ----------
+    examples : pyarrow.Table
+        track_id, excerpt, genre, split, artist.
+    classes : tuple of str
+        Examples of another genre are left out.
+    record_bytes : int
+        Size of a record.
+    shards : int or None
+        Number of tasks, and so of shards in each split that has records enough; None keeps every shard at about
+        100 MB or below.
+    seed : int
+
+    Returns
+    -------
+    list of ShardPlan
+        Training, then validation, then test.
     """
     number = {genre: i for i, genre in enumerate(classes)}
     rows = examples.sort_by([("track_id", "ascending"), ("excerpt", "ascending")])

@@ -6,25 +6,21 @@ It is written last, so a folder without it holds no data set.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
 from featurestore.store import files
-from featurestore.store.store import Store
 from training.shards.encoding import Encoding
 
 NAME = "dataset.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 UNFINISHED = "unfinished.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KINDS = ("mel", "wave", "features")
 
 
@@ -34,7 +30,17 @@ class DataMismatch(FeatureStoreError):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: its name, how many records and bytes it has, and the SHA-256 of those bytes."""
+    """One TFRecord file.
+
+    Parameters
+    ----------
+    name : str
+        In the data set's folder.
+    split : {"training", "validation", "test"}
+    records, bytes : int
+    sha256 : str
+        Of those bytes.
+    """
 
     name: str
     split: str
@@ -47,18 +53,37 @@ class Shard:
 class Sidecar:
     """Everything a reader of the shards must know.
 
-    kind           mel, wave or features
-    shape          of the longest record, time first: (frames, bands), (samples,) or (columns,)
-    dtype, low, high   see training.shards.encoding.Encoding
-    compression    "none" or "gzip"
-    image          side of the square that mel spectrograms were resized to; None keeps them as measured
-    classes        the genres, sorted; a record's label indexes them
-    counts         split -> genre -> records
-    tracks         split -> tracks
-    normalisation  {"mean": [...], "std": [...]} of the training split, per band or column (one number for waves)
-    columns        feature names (features only)
-    plan           fingerprint of every choice that decides the bytes
-    store          {"url", "content"}: where the data came from, fingerprint of its rows and labels
+    Parameters
+    ----------
+    kind : {"mel", "wave", "features"}
+    shape : tuple of int
+        Of the longest record, time first: (frames, bands), (samples,) or (columns,).
+    dtype : str
+    low, high : float
+        As in `training.shards.encoding.Encoding`.
+    compression : {"none", "gzip"}
+    image : int or None
+        Side of the square that mel spectrograms were resized to; None keeps them as measured.
+    classes : tuple of str
+        The genres, sorted; a record's label indexes them.
+    counts : mapping
+        Split to genre to records.
+    tracks : mapping
+        Split to tracks.
+    artists : int
+        Known artists of all records; 0 where no artist is known.
+    normalisation : mapping
+        {"mean": [...], "std": [...]} of the training split, per band or column (one number for waves).
+    columns : tuple of str
+        Feature names; empty for mel and wave.
+    scheme, subset, feature_set : str or None
+    seed : int
+    plan : str
+        Fingerprint of every choice that decides the bytes.
+    store : mapping
+        {"url", "content"}: where the data came from; fingerprint of its values, labels and splits.
+    spec : Spec
+    shards : tuple of Shard
     """
 
     kind: str
@@ -71,6 +96,7 @@ class Sidecar:
     classes: tuple[str, ...]
     counts: Mapping[str, Mapping[str, int]]
     tracks: Mapping[str, int]
+    artists: int
     normalisation: Mapping[str, list[float]]
     columns: tuple[str, ...]
     scheme: str
@@ -86,6 +112,18 @@ class Sidecar:
     def encoding(self) -> Encoding:
         """How a record's bytes become numbers."""
         return Encoding(self.dtype, self.low, self.high)
+
+    @property
+    def stored_normalisation(self) -> dict[str, list[float]]:
+        """`normalisation` of the numbers on disk: for uint8 in steps."""
+        factor, offset = self.encoding.scale
+        mean, std = self.normalisation["mean"], self.normalisation["std"]
+        return {"mean": [(m - offset) / factor for m in mean], "std": [s / factor for s in std]}
+
+    @property
+    def scheme_text(self) -> str:
+        """The split scheme for people: an artist split of tracks whose artists are unknown is a split of tracks."""
+        return "artist (no artist is known: by track)" if self.scheme == "artist" and not self.artists else self.scheme
 
     def of_split(self, split: str) -> tuple[Shard, ...]:
         """The shards of a split, in order."""
@@ -103,7 +141,23 @@ class Sidecar:
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Sidecar:
-        """Read what `to_json` wrote. Raises DataMismatch where it is something else."""
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        data : bytes
+        name : str
+            Where they come from, for messages.
+
+        Returns
+        -------
+        Sidecar
+
+        Raises
+        ------
+        DataMismatch
+            Where the bytes are something else, or were changed by hand.
+        """
         try:
             values = json.loads(data)
             found = values.pop("format", None)
@@ -128,7 +182,24 @@ class Sidecar:
 
     @classmethod
     def read(cls, url: str) -> Sidecar:
-        """The sidecar of the data set in the folder `url`. Raises MissingInput or DataMismatch."""
+        """The sidecar of a data set.
+
+        Parameters
+        ----------
+        url : str
+            The data set's folder, a path or an fsspec URL.
+
+        Returns
+        -------
+        Sidecar
+
+        Raises
+        ------
+        MissingInput
+            Where there is none, or an export was interrupted.
+        DataMismatch
+            Where it cannot be read.
+        """
         fs, root = files.resolve(url)
         path = posixpath.join(root, NAME)
         try:
@@ -155,23 +226,22 @@ def _spec(values: Any, name: str) -> Spec:
         raise DataMismatch(f"{name}: {error.message}", "Export again with this version.") from None
 
 
-def content_fingerprint(store: Store, examples: pa.Table) -> str:
-    """16 hexadecimal digits over the examples: key, genre, split, artist and the hash of the audio they come from.
-
-    Does not depend on how the store is cut into batches, so compacting keeps it. `examples` has the columns track_id,
-    excerpt, genre, split and artist, in any order.
-    """
-    rows = store.read("excerpts", ["track_id", "excerpt", "batch", "source_hash"]).sort_by("batch")
-    keys = zip(rows["track_id"].to_pylist(), rows["excerpt"].to_pylist(), strict=True)
-    sources = dict(zip(keys, rows["source_hash"].to_pylist(), strict=True))  # the newest batch is last, and stays
-    columns = (examples[c].to_pylist() for c in ("track_id", "excerpt", "genre", "split", "artist"))
-    lines = sorted([*row, sources.get(row[:2], "")] for row in zip(*columns, strict=True))
-    text = json.dumps([store.spec.fingerprint, lines], separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def require_spec(sidecar: Sidecar, spec: Spec, *, here: str, there: str) -> None:
-    """Raise SpecMismatch, naming the numbers, unless the data set was made with `spec`."""
+    """Check that a data set was made with a spec.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+    spec : Spec
+        Expected.
+    here, there : str
+        What has `spec`, and what has the sidecar's, for the message.
+
+    Raises
+    ------
+    DataMismatch
+        Naming the numbers that differ.
+    """
     try:
         spec.require(sidecar.spec, here=here, there=there)
     except SpecMismatch as error:

@@ -72,13 +72,14 @@ def examples_of(
     if kind == "features":
         rows, columns = _feature_rows(store, scheme, subset, feature_set or OWN_SET)
     else:
-        rows = _with_artist(store, warehouse.examples(store, scheme=scheme, subset=subset, table=kind))
-    rows = rows.filter(pc.and_(pc.is_valid(rows["genre"]), pc.is_valid(rows["split"]))).select(_COLUMNS)
+        rows = warehouse.examples(store, scheme=scheme, subset=subset, table=kind)
+    rows = rows.filter(pc.and_(pc.is_valid(rows["genre"]), pc.is_valid(rows["split"])))
     if not rows.num_rows:
         raise MissingInput(
             f"store {store.url} has no labelled {kind} rows under the split scheme {scheme!r}",
             "Look with `python -m featurestore status` and `splits`; build with `python -m featurestore build`.",
         )
+    rows = _with_artist(store, rows)
     values = snapshot if feature_set in (None, OWN_SET) else _imported_values(store, feature_set)
     return Examples(rows, columns, snapshot, _fingerprint(store, values, columns, rows))
 
@@ -88,7 +89,7 @@ def _with_artist(store: Store, rows: pa.Table) -> pa.Table:
     known = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True))
     ids = rows["track_id"].to_pylist()
     artists = [-1 - i if known.get(i) is None else known[i] for i in ids]
-    return rows.append_column("artist", pa.array(artists, pa.int64()))
+    return rows.append_column("artist", pa.array(artists, pa.int64())).select(_COLUMNS)
 
 
 def _feature_rows(store: Store, scheme: str, subset: str | None, feature_set: str) -> tuple[pa.Table, tuple[str, ...]]:
@@ -98,7 +99,7 @@ def _feature_rows(store: Store, scheme: str, subset: str | None, feature_set: st
     chosen = splits.filter(pc.equal(splits["scheme"], scheme))
     of = dict(zip(chosen["track_id"].to_pylist(), chosen["split"].to_pylist(), strict=True))
     split = pa.array([of.get(track) for track in m.track_ids.tolist()], pa.string())
-    return pa.table([m.track_ids, m.excerpts, pa.array(list(m.y), pa.string()), split, m.groups], _COLUMNS), m.columns
+    return pa.table([m.track_ids, m.excerpts, pa.array(list(m.y), pa.string()), split], _COLUMNS[:4]), m.columns
 
 
 def _imported_values(store: Store, feature_set: str) -> str:

@@ -33,10 +33,14 @@ SPEC = Spec(
 VOLATILE = {"batch", "extracted_at", "failed_at", "source_mtime_ns", "updated_at", "audio"}
 SUFFIXES = ("wav", "flac", "ogg", "mp3")
 
+WORKER = "popen_loky_posix"  # in the command line of a worker process
+DASK_WORKER = "dask_worker"
+
 # every file takes a worker a while, so that a build can be met half-way
 SLOW = """
 import sys, time
-if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+WORKER = "popen_loky_posix"
+if WORKER in " ".join(sys.orig_argv):
     import featurestore.audio.decode as decoding
     real = decoding.decode
     def decode(source, spec):
@@ -48,7 +52,8 @@ if "featurestore.measure.worker" in " ".join(sys.orig_argv):
 # run by every worker before anything else: faults at the file whose name says so, as real decoders have them
 SABOTAGE = """
 import errno, os, signal, sys, time
-if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+WORKER = "popen_loky_posix"
+if WORKER in " ".join(sys.orig_argv):
     import featurestore.audio.decode as decoding
     real = decoding.decode
     import featurestore.extract as extracting

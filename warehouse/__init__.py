@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import featurestore  # noqa: F401 - first of all, for Ctrl-C while the rest is loading
-
 if TYPE_CHECKING:
     from warehouse.arrays.keys import examples
     from warehouse.arrays.matrices import Matrix, matrix

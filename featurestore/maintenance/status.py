@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore import schemas
-from featurestore.build import resume
-from featurestore.store import files
+from featurestore.store import files, validity
 from featurestore.store.store import GATHERED, INDEX, OWN_SET, Snapshot, Store
 
 
@@ -88,7 +87,7 @@ def status(store: Store) -> Status:
         datasets=_counts(tracks["dataset"].to_pylist()),
         batches=len(snapshot.batches),
         retired=len(snapshot.retired),
-        outdated=pc.sum(pc.less(excerpts["batch"], resume.current_since(store))).as_py() or 0,
+        outdated=pc.sum(pc.less(excerpts["batch"], validity.values_since(store))).as_py() or 0,
     )
 
 

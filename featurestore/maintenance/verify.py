@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurestore import schemas
-from featurestore.build import resume
 from featurestore.errors import AudioError, FeatureStoreError, MissingStore, SpecMismatch, StoreDamaged
 from featurestore.spec import Spec
-from featurestore.store import arrays, checks, files, gathered, lock
+from featurestore.store import arrays, checks, files, gathered, lock, validity
 from featurestore.store.store import GATHERED, INDEX, MANIFEST, Store
 from featurestore.terminal import progress
 
@@ -190,7 +189,7 @@ def _check_catalog(store: Store, name: str) -> list[Damage]:
 
 
 def _check_touched(store: Store) -> list[Damage]:
-    return _check_seal(store, resume.TOUCHED) if store.fs.exists(store.path(resume.TOUCHED)) else []
+    return _check_seal(store, validity.TOUCHED) if store.fs.exists(store.path(validity.TOUCHED)) else []
 
 
 def _check_seal(store: Store, file: str) -> list[Damage]:
@@ -280,14 +279,15 @@ def _audio_files(store: Store) -> dict[int, str]:
 
 def _remeasure(store: Store, row: dict[str, object], source: str | None, found: list[Damage], notes: list[str]) -> int:
     """Measure one track again and compare; returns the excerpts that were."""
-    from featurestore.measure import golden, worker
+    from featurestore.measure import golden
+    from featurestore.measure.file import measure_file
 
     track, batch = int(str(row["track_id"])), str(row["batch"])
     if source is None:
         notes.append(f"track {track}: its audio is not known, not measured again")
         return 0
     try:
-        digest, measured = worker.measure_file(source, store.spec)
+        digest, measured = measure_file(source, store.spec)
     except (AudioError, FeatureStoreError) as error:  # the file, or the place of all files
         notes.append(f"track {track}: not measured again: {error.message}")
         return 0
@@ -321,7 +321,7 @@ def _repair(store: Store, damages: list[Damage]) -> tuple[str, ...]:
             store.update_manifest()
         for batch in dropped:
             store.remove_batch(batch)
-        again = {resume.TOUCHED, *(f"catalog/{n}.parquet" for n in REBUILT)}
+        again = {validity.TOUCHED, *(f"catalog/{n}.parquet" for n in REBUILT)}
         for file in sorted({d.file for d in damages if not d.batch}):
             if file in again or file.startswith((f"{GATHERED}/", f"{INDEX}/")):
                 files.remove(store.fs, store.path(file))

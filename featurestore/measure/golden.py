@@ -6,10 +6,12 @@ mel. A build measures it once more and compares before it decodes anything.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import wave
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,25 @@ from featurestore import registry
 from featurestore.errors import SpecMismatch
 from featurestore.spec import Spec
 
+LIBRARIES = ("librosa", "numba", "numpy", "scipy", "soundfile", "soxr")
 RATE = 44100
 SECONDS = 3.0
 # Machines differ in the last bits (vector width, FMA): measured below 1e-4 of a feature's own scale. A changed
 # algorithm, window or filter moves values by more than 1e-3.
 TOLERANCE = 1e-3
 _SHOWN = 5
+
+
+@functools.cache
+def libraries() -> str:
+    """The versions behind the values.
+
+    Returns
+    -------
+    str
+        `librosa 0.11.0, numba 0.60.0, ...`
+    """
+    return ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
 
 
 def signal() -> np.ndarray:
@@ -46,7 +61,6 @@ def measure(spec: Spec) -> dict[str, Any]:
     """The golden record under `spec`: {"libraries": versions, "values": {column: value}}; JSON-ready."""
     from featurestore import extract
     from featurestore.audio import decode
-    from featurestore.measure.worker import libraries
 
     file = io.BytesIO()
     with wave.open(file, "wb") as out:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from featurestore import interrupt, schemas
+from featurestore import schemas
 from featurestore.errors import EXIT_FAILED, EXIT_INTERRUPTED, FeatureStoreError, of_system
 from featurestore.store.store import DEFAULT_STORE
 
@@ -122,7 +122,6 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     try:
-        interrupt.over()
         return main(argv)
     except FeatureStoreError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from featurestore.extract.stft import KERNEL
 
-
-@KERNEL
+@numba.njit(cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 def mix(block, full_scale):  # type: ignore[no-untyped-def]
     """Mean of the channels (librosa.to_mono) of float32 (n, channels), and two counts.
 

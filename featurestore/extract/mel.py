@@ -7,7 +7,8 @@ import functools
 import numpy as np
 import scipy.fft
 
-from featurestore.extract.stft import KERNEL, LANES
+from featurestore.extract.kernel import KERNEL
+from featurestore.extract.stft import LANES
 
 TOP_DB = np.float32(80.0)
 AMIN = np.float32(1e-10)

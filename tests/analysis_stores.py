@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from analysis import compare as compare_module
+from analysis.models import grid
 from analysis.results import output
 from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store

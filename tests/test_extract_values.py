@@ -135,7 +135,8 @@ def test_moments_of_a_constant_row_are_zero() -> None:
     found = values(sine(440.0, 3.0))
     assert found["chroma_cens_std_10"] < 0.01
     silent = values(np.zeros(RATE))
-    assert {silent[f"mfcc_{s}_01"] for s in ("skew", "kurtosis", "std")} == {0.0}
+    assert {silent[f"mfcc_{s}_01"] for s in ("skew", "kurtosis")} == {0.0}
+    assert silent["mfcc_std_01"] < 1e-6 * abs(silent["mfcc_mean_01"])  # a matrix product rounds its columns apart
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 511, 512, 2047, 4500])
@@ -191,6 +192,6 @@ def test_warm_up_takes_any_spec() -> None:
 
 
 def test_importing_the_extractor_is_light() -> None:
-    code = "import sys, featurestore.extract, featurestore.decode; print({'librosa', 'numba'} & set(sys.modules))"
+    code = "import sys, featurestore.extract, featurestore.audio.decode; print({'librosa', 'numba'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

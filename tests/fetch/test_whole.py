@@ -179,7 +179,8 @@ def test_a_full_disk_is_a_message_before_and_while_writing(site, publish, get, t
     # a real limit on the size of files, in a process of its own
     script = (
         "import resource, sys\n"
-        "from featurestore import fetch, cli\n"
+        "from featurestore import fetch\n"
+        "from featurestore.terminal import cli\n"
         f"fetch.ARCHIVES['fma_small'] = fetch.Archive({ARCHIVES['fma_small'].sha1!r}, {len(data)}, 'small')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         f"sys.exit(cli.run(lambda _: fetch.fetch('fma_small', output={str(tmp_path / 'fma')!r}, "

@@ -62,7 +62,7 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
     Raises MissingInput (no model, no audio in a folder), SpecMismatch (made by other feature code), FeatureStoreError
     (unsafe or damaged file, or a model of an imported set, whose values cannot be measured from audio).
     """
-    from featurestore.measure import worker
+    from featurestore.measure.file import measure_file
 
     saved = persist.load(model)
     spec, columns = audio_spec(saved, model)
@@ -72,7 +72,7 @@ def predict_files(model: str, paths: Sequence[str], *, threshold: float | None =
     with progress.bar("predict", len(files)) as bar:
         for path in files:
             try:
-                _, measured = worker.measure_file(path, spec)
+                _, measured = measure_file(path, spec)
                 X = np.stack([found.features for _, found in measured])[:, columns]
                 rows.append(_row(encode_name(path), saved.probabilities(X), saved.card["classes"], limit))
             except AudioError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from featurestore.build.backends import Lost, Pool
 from featurestore.errors import FeatureStoreError
@@ -41,7 +41,7 @@ def tasks(task: Task, items: Sequence[Item], size: int) -> list[Task]:
     return [dataclasses.replace(task, batch=f"{task.batch}-{i:05d}", items=part) for i, part in enumerate(parts)]
 
 
-def measure(store: Store, todo: Sequence[Task], pool: Pool) -> Iterator[Result]:
+def measure(store: Store, todo: Sequence[Task], pool: Pool) -> Generator[Result, None, None]:
     """Run every task, and find the files that take workers down.
 
     Parameters

@@ -1,9 +1,9 @@
 """All batches of a build, and which file took a worker down.
 
 Batches run side by side. If a worker ends before it answers (a crash, a file that takes too long, killed for want of
-memory), the batches that ran at that moment are made again one file a task; the files that ran when a worker ended
-once more are made again alone; and a file that ends its worker even then is a row of `failures`. So a worker that was
-killed by accident costs nothing, and every file is tried three times at most.
+memory), the files of the batches that ran at that moment are measured again one at a time, and a file that ends its
+worker even then is a row of `failures`. Where these are many, as on many cores, they first run side by side once more,
+one a task. So a worker that was killed by accident costs nothing, and every file is tried three times at most.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from featurestore.errors import FeatureStoreError
 from featurestore.measure.batch import committed, measure_batch
 from featurestore.measure.task import Item, Result, Task
 from featurestore.store.store import Store
+
+ALONE = 64  # files that are measured one at a time without more ado
 
 
 def tasks(task: Task, items: Sequence[Item], size: int) -> list[Task]:
@@ -66,8 +68,9 @@ def measure(store: Store, todo: Sequence[Task], pool: Pool) -> Generator[Result,
     lost = yield from _round(store, todo, pool)
     numbers = itertools.count(len(todo))
     single = [dataclasses.replace(t, batch=_name(t, next(numbers)), items=(i,)) for t, _, _ in lost for i in t.items]
-    lost = yield from _round(store, single, pool)
-    for task, _, _ in lost:
+    if len(single) > ALONE:
+        single = [task for task, _, _ in (yield from _round(store, single, pool))]
+    for task in single:
         for _, how, seconds in (yield from _round(store, [task], pool)):
             known = dataclasses.replace(task, fault=_fault(how, seconds, task.timeout_s))
             if (yield from _round(store, [known], pool)):

@@ -20,7 +20,7 @@ from featurestore import registry
 from featurestore.errors import SpecMismatch
 from featurestore.spec import Spec
 
-LIBRARIES = ("librosa", "numba", "numpy", "scipy", "soundfile", "soxr")
+LIBRARIES = ("numba", "numpy", "scipy", "soundfile", "soxr")
 RATE = 44100
 SECONDS = 3.0
 # Machines differ in the last bits (vector width, FMA): measured below 1e-4 of a feature's own scale. A changed

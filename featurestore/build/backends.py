@@ -276,7 +276,7 @@ class DaskPool:
         from distributed import as_completed
 
         futures = {self._client.submit(function, a, pure=False): n for n, a in enumerate(arguments)}
-        done, alive = as_completed(futures), time.monotonic()
+        done, alive = as_completed(futures, loop=self._client.loop), time.monotonic()
         while not done.is_empty():
             if done.has_ready():
                 future = next(done)

@@ -15,9 +15,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from featurestore.terminal.tables import cell, render
+
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of `python -m benchmarks.NAME`, with `--format table|json`."""
+    """Make the parser of `python -m benchmarks.NAME`, with `--format table|json`.
+
+    Parameters
+    ----------
+    name : str
+        Of the benchmark's module.
+    description : str, optional
+        For `--help`.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
     out = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
@@ -28,7 +42,19 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each case over `repeats` rounds, all cases once per round, in turn."""
+    """Time cases against each other, all of them once per round, in turn.
+
+    Parameters
+    ----------
+    cases : mapping of str to callable
+    repeats : int
+        Rounds.
+
+    Returns
+    -------
+    dict of str to float
+        Median seconds of each case.
+    """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
@@ -39,14 +65,24 @@ def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 
 def report(format: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], **facts: Any) -> None:
-    """Print named tables (lists of rows with the same keys) and single facts; or one JSON object of the same."""
+    """Print named results and single facts, as text or as one JSON object.
+
+    Parameters
+    ----------
+    format : str
+        table or json.
+    tables : mapping of str to sequence of mapping
+        Rows with the same keys, by the title of their table.
+    **facts
+        What is one number or word.
+    """
     if format == "json":
         print(json.dumps({**{k: [dict(r) for r in v] for k, v in tables.items()}, **facts}, indent=1))
         return
     for title, rows in tables.items():
         print(f"\n{title}")
-        print(tables.render(pa.Table.from_pylist([dict(r) for r in rows])))
+        print(render(pa.Table.from_pylist([dict(r) for r in rows])))
     if facts:
         print()
     for name, value in facts.items():
-        print(f"{name.replace('_', ' ')}: {tables.cell(value)}")
+        print(f"{name.replace('_', ' ')}: {cell(value)}")

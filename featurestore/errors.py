@@ -6,6 +6,8 @@ Anything else that escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import signal
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -14,7 +16,15 @@ EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 
 
 class FeatureStoreError(Exception):
-    """Something the user can mend. The text is the whole message; `hint` is what to do next."""
+    """Something the user can mend; its text is the whole message.
+
+    Parameters
+    ----------
+    message : str
+        What failed, on which file, what was expected and found.
+    hint : str
+        What to do next.
+    """
 
     exit_code = EXIT_FAILED
 
@@ -57,10 +67,31 @@ class StoreDamaged(FeatureStoreError):
     """A file of the store is not what was committed."""
 
 
+class Ended(KeyboardInterrupt):
+    """The process was asked to end by a signal, SIGTERM or SIGHUP. What Ctrl-C cleans up is cleaned up.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+        self.exit_code = 128 + number  # as shells count it
+
+
 class AudioError(Exception):
     """One audio file cannot be measured. Becomes a row of `failures`, never a stop.
 
-    kind is one of schemas.FAILURE_KINDS, stage one of schemas.FAILURE_STAGES.
+    Parameters
+    ----------
+    stage : str
+        One of `schemas.FAILURE_STAGES`.
+    kind : str
+        One of `schemas.FAILURE_KINDS`.
+    message : str
     """
 
     def __init__(self, stage: str, kind: str, message: str) -> None:
@@ -77,9 +108,18 @@ _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
 
 
 def of_system(error: BaseException) -> FeatureStoreError | None:
-    """The message for what a disk, a network or an object store answered; None if `error` is nothing of that kind.
+    """Put what a disk, a network or an object store answered into a message.
 
     Storage clients raise errors of their own (no credentials, no connection) beside OSError.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    FeatureStoreError or None
+        None if `error` is nothing of that kind.
     """
     text = str(error) or type(error).__name__
     if type(error).__module__.partition(".")[0] in _CLIENTS:

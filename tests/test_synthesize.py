@@ -58,7 +58,7 @@ def test_a_larger_collection_keeps_the_smaller_ones_files(tmp_path: Path) -> Non
     small = collection(tmp_path, tracks=4)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.wav")}
     report = synthesize(str(tmp_path), tracks=10, genres=2, artists_per_genre=2, format="wav", seconds=0.5)
-    assert (report.rendered, report.present, report.tracks, report.artists) == (6, 4, 10, 4)
+    assert (report.rendered, report.existing, report.tracks, report.artists) == (6, 4, 10, 4)
     large = digests(tmp_path)
     assert {k: v for k, v in large.items() if k in small and k.endswith(".wav")} == {
         k: v for k, v in small.items() if k.endswith(".wav")

@@ -1,8 +1,10 @@
 """A synthetic collection, for tests and for measuring scale. It is not music, and figures on it say nothing of music.
 
-What it is good for: any number of tagged files whose true tempo, key, genre and artist are known. Genres differ in
-rhythm, harmony and timbre; every artist has a signature (equaliser, drum kit, tuning, room, level) that is stronger
-than the difference between many genres, so a random split leaks artists just as it does on real collections.
+It is any number of tagged files whose true tempo, key, genre and artist are known. Genres differ in rhythm, harmony
+and timbre. Every artist has a signature (equaliser, drum kit, tuning, room, level) that is stronger than the
+difference between many genres, so a random split leaks artists just as it does on real collections.
+
+`styles` is the table of genres, `clips` plans and renders one clip, `encoding` makes the audio file.
 """
 
 from __future__ import annotations
@@ -28,7 +30,20 @@ NOTICE = "Rendered by a program for tests and for measuring scale: not music."
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """How every clip of a collection is rendered and encoded."""
+    """How every clip of a collection is rendered and encoded.
+
+    Attributes
+    ----------
+    seed : int
+    format : str
+        mp3, ogg, flac, wav or opus.
+    seconds : float
+        Length of a clip.
+    sample_rate : int
+        In Hz.
+    channels : int
+        1 or 2.
+    """
 
     seed: int
     format: str
@@ -39,12 +54,25 @@ class Sound:
 
 @dataclasses.dataclass(frozen=True)
 class SynthesizeReport:
-    """What a run did: `rendered` files are new, `present` ones were there already; bytes counts the new."""
+    """What a run did.
+
+    Attributes
+    ----------
+    folder : str
+    tracks : int
+        Clips asked for; all of them are in the folder now.
+    rendered, existing : int
+        How many are new, and how many an earlier run had rendered.
+    bytes : int
+        Size of the new files.
+    genres : tuple of str
+    artists : int
+    """
 
     folder: str
     tracks: int
     rendered: int
-    present: int
+    existing: int
     bytes: int
     genres: tuple[str, ...]
     artists: int
@@ -63,17 +91,45 @@ def synthesize(
     seed: int = 0,
     jobs: int = 1,
 ) -> SynthesizeReport:
-    """Render `tracks` clips to `folder`/<Genre>/<genre>-artist-<NN>_<NNNN>.<format>, tagged with artist and genre.
+    """Render clips to `folder`/<Genre>/<genre>-artist-<NN>_<NNNN>.<format>, tagged with artist and genre.
 
     Tracks go round the genres, then round the artists, so both are balanced. What a clip sounds like depends on its
     genre, artist and number, the seed and the sound alone: the bytes are the same whatever `jobs` is, and asking for
-    more tracks later adds files without changing those that exist (files are renamed into place when complete, and
-    what exists is not rendered again). `truth.csv` gives genre, artist, tempo (quarter notes per minute), key (pitch
-    class of the tonic, 0: C), tuning (cents) and swing of each file; `synthetic.json` the settings.
+    more tracks later adds files without changing those that exist. A file gets its name when it is complete.
+    `truth.csv` gives genre, artist, tempo (quarter notes per minute), key (pitch class of the tonic, 0: C), tuning
+    (cents) and swing of each file; `synthetic.json` the settings.
 
-    format is mp3, ogg (Vorbis), flac, wav or opus; sample_rate None means 44,100 Hz, for Opus 48,000.
-    Raises UsageError for settings out of range or other than those of the collection already in the folder,
-    FeatureStoreError where the folder cannot be written.
+    Parameters
+    ----------
+    folder : str
+        Path or URL; what exists there is kept and not rendered again.
+    tracks : int
+        Clips in the whole collection.
+    genres : int
+        At most as many as `STYLES` has.
+    format : str
+        mp3, ogg (Vorbis), flac, wav or opus.
+    seconds : float
+        Length of a clip.
+    sample_rate : int, optional
+        In Hz; 44,100 by default, 48,000 for Opus.
+    channels : int
+        1 or 2.
+    artists_per_genre : int
+    seed : int
+    jobs : int
+        Processes at once.
+
+    Returns
+    -------
+    SynthesizeReport
+
+    Raises
+    ------
+    UsageError
+        Settings out of range, or other than those of the collection in the folder.
+    FeatureStoreError
+        The folder cannot be written.
     """
     from joblib import Parallel, delayed
 
@@ -83,8 +139,8 @@ def synthesize(
     fs, root = files.resolve(folder)
     _claim(fs, root, sound, artists_per_genre)
     clips = list(_clips(seed, tracks, genres, artists_per_genre))
-    there = {path[len(root) :].lstrip("/") for path in fs.find(root)}
-    missing = [clip for clip in clips if relative_path(clip, format) not in there]
+    existing = {path[len(root) :].lstrip("/") for path in fs.find(root)}
+    missing = [clip for clip in clips if relative_path(clip, format) not in existing]
     written = 0
     with progress.bar("rendering", len(missing)) as bar:
         workers = Parallel(n_jobs=min(jobs, max(1, len(missing))), return_as="generator_unordered")
@@ -96,7 +152,7 @@ def synthesize(
         folder=folder,
         tracks=tracks,
         rendered=len(missing),
-        present=tracks - len(missing),
+        existing=tracks - len(missing),
         bytes=written,
         genres=tuple(s.name for s in STYLES[: min(genres, tracks)]),
         artists=len({(c.style, c.artist) for c in clips}),
@@ -104,7 +160,18 @@ def synthesize(
 
 
 def relative_path(clip: Clip, format: str) -> str:
-    """Where a clip lies in its collection: `House/house-artist-03_0007.mp3`."""
+    """Name the file of a clip, below the folder of its collection.
+
+    Parameters
+    ----------
+    clip : Clip
+    format : str
+
+    Returns
+    -------
+    str
+        Such as `House/house-artist-03_0007.mp3`.
+    """
     genre = STYLES[clip.style].name
     return f"{genre}/{genre.lower()}-artist-{clip.artist:02d}_{clip.number:04d}.{format}"
 

@@ -13,7 +13,7 @@ from featurestore.terminal import cli
 
 
 def parser() -> cli.Parser:
-    """The options of the command."""
+    """Make the parser of the command."""
     parser = cli.Parser(
         prog="python -m benchmarks.synthesize",
         description="Render deterministic music-like clips with known genre, artist, tempo and key. The collection is "
@@ -33,7 +33,7 @@ def parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Render the collection and say what to build from it."""
+    """Render the collection, say what to build from it, and return the exit code."""
     args = parser().parse_args(argv)
     report = synthesize(
         args.folder,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(
         f"{report.tracks} synthetic clips of {len(report.genres)} genres and {report.artists} artists in "
-        f"{report.folder}: {report.rendered} rendered ({report.bytes / 1e6:.1f} MB), {report.present} there already"
+        f"{report.folder}: {report.rendered} rendered ({report.bytes / 1e6:.1f} MB), {report.existing} existed"
     )
     print(f"next: python -m featurestore build --dataset tags --audio {shlex.quote(report.folder)}")
     return 0

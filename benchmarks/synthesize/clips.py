@@ -24,8 +24,21 @@ ARTIST, TRACK = 1, 2  # first word of a seed: NumPy pads seeds with zeros, so (s
 class Clip:
     """What was decided about one clip before a sample is rendered: the truth that an estimator can be held to.
 
-    style and artist are indices; the artist counts within the style. tempo is in quarter notes per minute, key the
-    pitch class of the tonic (0: C), tuning the deviation from A = 440 Hz in cents.
+    Attributes
+    ----------
+    seed : int
+    style : int
+        Place in `STYLES`.
+    artist, number : int
+        The artist within the style, and the clip within the artist's.
+    tempo : float
+        Quarter notes per minute.
+    key : int
+        Pitch class of the tonic, 0: C.
+    tuning : float
+        Deviation from A = 440 Hz in cents.
+    swing : float
+        Share of an eighth that its first sixteenth takes; 0.5 is straight.
     """
 
     seed: int
@@ -58,7 +71,17 @@ class _Artist:
 
 
 def plan(seed: int, style: int, artist: int, number: int) -> Clip:
-    """Decide tempo, key, tuning and swing of one clip. Depends on the arguments alone."""
+    """Decide tempo, key, tuning and swing of one clip, from the arguments alone.
+
+    Parameters
+    ----------
+    seed, style, artist, number : int
+        As in `Clip`.
+
+    Returns
+    -------
+    Clip
+    """
     who, what = _artist(seed, style, artist), STYLES[style]
     rng = np.random.default_rng((TRACK, seed, style, artist, number))
     return Clip(
@@ -74,7 +97,22 @@ def plan(seed: int, style: int, artist: int, number: int) -> Clip:
 
 
 def render(clip: Clip, *, seconds: float, sample_rate: int, channels: int) -> np.ndarray:
-    """Samples of a clip, float32 (round(seconds * sample_rate), channels), peak below 1. Deterministic."""
+    """Render the samples of a clip, from the arguments alone.
+
+    Parameters
+    ----------
+    clip : Clip
+    seconds : float
+    sample_rate : int
+        In Hz.
+    channels : int
+        1 or 2.
+
+    Returns
+    -------
+    numpy.ndarray, shape (round(seconds * sample_rate), channels), float32
+        Between -0.999 and 0.999.
+    """
     n = round(seconds * sample_rate)
     band = _Band(clip, sample_rate)
     centre, wide = np.zeros(n, np.float32), np.zeros(n, np.float32)
@@ -125,8 +163,8 @@ class _Band:
         self.step_s = 60 / clip.tempo / 4
         self._notes: dict[tuple[str, int], np.ndarray] = {}
         kit = np.random.default_rng((ARTIST, clip.seed, clip.style, clip.artist, 1))
-        self._drums = [_drum(kind, self.who.drums, rate, kit) for kind in (KICK, SNARE, HAT)]
-        self._drums = [_equalise(d, rate, self.who.bumps) for d in self._drums]
+        drums = [_drum(kind, self.who.drums, rate, kit) for kind in (KICK, SNARE, HAT)]
+        self._drums = [_equalise(drum, rate, self.who.bumps) for drum in drums]
 
     def play(self, centre: np.ndarray, wide: np.ndarray) -> None:
         """Add every bar of the clip to the two buses: drums and bass in the centre, chords and lead wide."""

@@ -29,9 +29,26 @@ _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 
 
 def encode(samples: np.ndarray, sample_rate: int, format: str, tags: dict[str, str], serial: int) -> bytes:
-    """The file for float32 samples (n, channels). `tags` are soundfile's names (title, artist, album, genre ...).
+    """Encode samples as a tagged audio file.
 
-    Tags must be ASCII: libsndfile writes ID3v2.3 text as Latin-1 and would garble the rest.
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n, channels), float32
+        Between -1 and 1.
+    sample_rate : int
+        In Hz; one of `RATES` where the format has a list.
+    format : str
+        A key of `CONTAINERS`.
+    tags : dict of str
+        By soundfile's names (title, artist, album, genre ...). ASCII only: libsndfile writes ID3v2.3 text as Latin-1
+        and would garble the rest.
+    serial : int
+        Serial number of an Ogg stream.
+
+    Returns
+    -------
+    bytes
+        The file.
     """
     import soundfile
 
@@ -48,7 +65,22 @@ def encode(samples: np.ndarray, sample_rate: int, format: str, tags: dict[str, s
 
 
 def with_serial(data: bytes, serial: int) -> bytes:
-    """An Ogg file of one stream with its serial number replaced and its page checksums made right (RFC 3533)."""
+    """Replace the serial number in an Ogg file of one stream, and make its page checksums right (RFC 3533).
+
+    Parameters
+    ----------
+    data : bytes
+    serial : int
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        What is no Ogg page.
+    """
     out = bytearray(data)
     at = 0
     while at < len(out):

@@ -23,16 +23,29 @@ SCALES = {
 class Style:
     """One genre.
 
-    tempo         mean, in quarter notes per minute
-    swing         share of an eighth that its first sixteenth takes (0.5: straight)
-    progression   scale degrees of the chord roots, one a bar
-    kick .. lead  patterns; the lead's are places where a note may fall
-    tilt          harmonic k of a tone has amplitude k ** -tilt
-    odd           how far even harmonics are left out (1: all of them, as in a square wave)
-    attack_s      rise of the chords
-    decay_s       time constant of chords and lead
-    mix           level of drums, bass, chords and lead
-    wet           level of the reflections (a room)
+    Attributes
+    ----------
+    name : str
+    tempo : float
+        Mean, in quarter notes per minute.
+    swing : float
+        Share of an eighth that its first sixteenth takes; 0.5 is straight.
+    scale : str
+        A key of `SCALES`.
+    progression : tuple of int
+        Scale degrees of the chord roots, one a bar.
+    kick, snare, hat, bass, chords, lead : str
+        Patterns; the lead's are places where a note may fall.
+    tilt : float
+        Harmonic k of a tone has amplitude k ** -tilt.
+    odd : float
+        How far even harmonics are left out; 1: all of them, as in a square wave.
+    attack_s, decay_s : float
+        Rise of the chords; time constant of chords and lead.
+    mix : tuple of float
+        Level of drums, bass, chords and lead.
+    wet : float
+        Level of the reflections (a room).
     """
 
     name: str

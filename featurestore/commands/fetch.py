@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from featurestore.errors import EXIT_DONE, EXIT_PARTIAL
-from featurestore.terminal import cli
+from featurestore.terminal import cli, words
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--whole-file", action="store_true", help="download the whole archive, for --per-genre too")
     parser.add_argument("--keep-archive", action="store_true", help="keep the zip once it is unpacked")
     parser.add_argument("--base-url", metavar="URL", default=BASE_URL, help="where the archives are")
-    parser.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds a host may be silent")
-    parser.add_argument("--retries", metavar="N", type=int, default=4, help="further tries after a failure")
+    parser.add_argument("--timeout", metavar="S", type=cli.positive, default=30, help="seconds a host may be silent")
+    parser.add_argument("--retries", metavar="N", type=cli.count, default=4, help="further tries after a failure")
     parser.add_argument("--dry-run", action="store_true", help="say what would be downloaded")
 
 
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         f"{report.received / 1e6:.1f} MB downloaded"
     )
     if report.absent:
-        print(f"not in the archive: {len(report.absent)} tracks, among them {report.absent[:5]}")
+        print(f"tracks that are not in the archive: {words.examples([str(i) for i in report.absent])}")
     print(f"next: {_next(args.name, args.output, args.metadata)}")
     return EXIT_PARTIAL if report.absent else EXIT_DONE
 

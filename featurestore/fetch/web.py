@@ -1,176 +1,193 @@
-"""HTTP as a long download needs it: bounded waits, bounded retries, and errors that say what to do.
+"""FMA's host over HTTP: a file read by ranges, and a download that resumes.
 
-Two kinds of failure. `Interrupted` may pass (a cut connection, a host that is silent, slow or overloaded) and is
-retried by `Tries`; everything else becomes a FeatureStoreError at once.
+A fault that may pass (a cut connection, a silent or overloaded host) is tried again, any other is not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import re
+import fcntl
+import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 
+import pooch
 import requests
-import urllib3
+from fsspec.spec import AbstractBufferedFile
 
-from featurestore.errors import FeatureStoreError
-from featurestore.terminal import words
+from featurestore.errors import FeatureStoreError, StoreBusy
+from featurestore.terminal import progress, words
 
-BLOCK = 1 << 18
-MIN_BYTES_PER_S = 1000  # slower than this over a whole time-out counts as silence
-MAX_WAIT_S = 60.0
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)$")
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-
-
-@dataclasses.dataclass(frozen=True)
-class Patience:
-    """How long to wait for a host (seconds, for the connection and for each answer), and how often to try again."""
-
-    timeout_s: float = 30.0
-    retries: int = 4
-    backoff_s: float = 1.0
+AHEAD = 1 << 16  # bytes read beyond what is asked for, for the many small reads of a zip's headers
+PIECE = 1 << 23  # bytes of one request of a download; a fault costs no more
+_NETWORK = "Check the network and --base-url (github.com/mdeff/fma has it). The same command goes on from here."
+_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 
 
-class Interrupted(Exception):
-    """The transfer stopped for a reason that may pass."""
+class RangesRefused(FeatureStoreError):
+    """The host sends whole files only."""
 
 
-class Tries:
-    """Counts failures in a row; waits longer after each."""
+class RemoteFile(AbstractBufferedFile):
+    """A file on a web server, read in pieces.
 
-    def __init__(self, patience: Patience, url: str) -> None:
-        self._patience, self._url, self._failures = patience, url, 0
+    Parameters
+    ----------
+    url : str
+    timeout_s : float
+        Seconds for which the host may be silent.
+    retries : int
+        Further tries for a piece after a fault that may pass.
+    backoff_s : float
+        Seconds before the first of them; each next one waits twice as long, at most 60 s.
 
-    def succeeded(self) -> None:
-        """Data arrived: the count starts over."""
-        self._failures = 0
+    Attributes
+    ----------
+    received : int
+        Bytes that came so far.
 
-    def failed(self, reason: Interrupted) -> None:
-        """Wait before the next try. Raises FeatureStoreError when there have been too many."""
-        self._failures += 1
-        if self._failures > self._patience.retries:
-            raise FeatureStoreError(
-                f"{self._url}: {reason} ({self._failures} tries)",
-                "Check the network and the address; the same command goes on where this one stopped.",
-            ) from None
-        words.note(f"{self._url}: {reason}; trying again ({self._failures} of {self._patience.retries})")
-        time.sleep(min(MAX_WAIT_S, self._patience.backoff_s * 2 ** (self._failures - 1)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """A response whose body has not been read.
-
-    status is 200 (the whole file), 206 (the range asked for) or 416 (no such range); start is the first byte's place
-    in the file, total the file's size (None: not said), validator what identifies this version of it ("": nothing).
+    Raises
+    ------
+    RangesRefused
+        The host ignores ranges.
+    FeatureStoreError
+        The host fails for good.
     """
 
-    status: int
-    start: int
-    total: int | None
-    validator: str
-    _response: requests.Response
-    _host: Host
-
-    def blocks(self) -> Iterator[bytes]:
-        """The body. Raises Interrupted where it ends early, or comes too slowly to ever finish."""
-        timeout_s = self._host.patience.timeout_s
-        with _as_interruption(str(self._response.url), timeout_s), self._response:
-            mark, received = time.monotonic(), 0
-            while block := self._response.raw.read1(BLOCK, decode_content=False):
-                self._host.received += len(block)
-                received += len(block)
-                yield block
-                elapsed = time.monotonic() - mark
-                if elapsed > timeout_s:
-                    if received < MIN_BYTES_PER_S * elapsed:
-                        raise Interrupted(f"the host sent {received} bytes in {elapsed:.0f} s")
-                    mark, received = time.monotonic(), 0
-
-    def close(self) -> None:
-        """Leave the body unread."""
-        self._response.close()
-
-
-class Host:
-    """A connection that is kept open between requests. `received` counts the bytes of all bodies."""
-
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
-        self.received = 0
+    def __init__(self, url: str, *, timeout_s: float = 30.0, retries: int = 4, backoff_s: float = 1.0) -> None:
+        self.closed = True  # for fsspec's destructor, if the host refuses
+        self.received, self.path = 0, url
+        self._timeout_s, self._retries, self._backoff_s = timeout_s, retries, backoff_s
         self._session = requests.Session()
-        # a compressed transfer would make byte offsets mean something else
+        # byte offsets in a compressed transfer would mean something else
         self._session.headers["Accept-Encoding"] = "identity"
+        self._fetch_range(0, 1)
+        super().__init__(None, url, block_size=AHEAD, size=self.size)
 
-    def get(self, url: str, span: str = "", validator: str = "") -> Answer:
-        """Ask for `url`, or for `span` of it (an HTTP range such as "0-99", "100-" or "-10").
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        failures = 0
+        while True:
+            try:
+                return self._get(start, end)
+            except requests.RequestException as error:
+                failures += 1
+                if failures > self._retries or not _may_pass(error):
+                    raise FeatureStoreError(f"{self.path}: {error}", _NETWORK) from None
+                words.note(f"{self.path}: {error}; trying again ({failures} of {self._retries})")
+                time.sleep(min(60, self._backoff_s * 2 ** (failures - 1)))
 
-        With a validator the host sends the whole file if it is no longer that version. Raises Interrupted,
-        FeatureStoreError (not found, forbidden, not a web address, bad certificate).
-        """
-        headers = {"Range": f"bytes={span}"} if span else {}
-        if span and validator:
-            headers["If-Range"] = validator
-        with _as_interruption(url, self.patience.timeout_s):
-            response = self._session.get(url, headers=headers, stream=True, timeout=self.patience.timeout_s)
-        if response.status_code in _PASSING:
-            response.close()
-            raise Interrupted(f"the host answered {response.status_code} {response.reason}")
-        if response.status_code not in (200, 206, 416):
-            response.close()
-            raise FeatureStoreError(
-                f"{url}: the host answered {response.status_code} {response.reason}; expected the file",
-                "Check --base-url; FMA's README (github.com/mdeff/fma) gives the current addresses.",
-            )
-        start, total = _place(url, response)
-        return Answer(response.status_code, start, total, _validator(response), response, self)
-
-
-def _place(url: str, response: requests.Response) -> tuple[int, int | None]:
-    """(first byte, size of the whole file) that a response announces."""
-    if response.status_code == 200:
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
-    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    if found:
-        return int(found[1] or 0), int(found[3])
-    response.close()
-    if response.status_code == 416:
-        return 0, None
-    raise FeatureStoreError(
-        f"{url}: the host sent part of the file without saying which (no usable Content-Range)",
-        "Try again with --whole-file, or name another host with --base-url.",
-    )
+    def _get(self, start: int, end: int) -> bytes:
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        with self._session.get(self.path, headers=headers, stream=True, timeout=self._timeout_s) as response:
+            response.raise_for_status()
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if not total.isdecimal():
+                raise RangesRefused(
+                    f"{self.path}: the host does not serve parts of a file (status {response.status_code}, not 206)",
+                    "Add --whole-file to download the whole archive and take the same tracks from it.",
+                )
+            self.size = int(total)
+            data = next(response.iter_content(end - start), b"")
+        self.received += len(data)
+        if len(data) < end - start:
+            raise requests.ConnectionError(f"{len(data)} of {end - start} bytes came")
+        return data
 
 
-def _validator(response: requests.Response) -> str:
-    """A strong ETag, else the date; "" where there is neither (RFC 9110, 13.1.5: a weak ETag must not be used)."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+def _may_pass(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in _MAY_PASS
+    return not isinstance(error, ValueError)  # an address that is none
+
+
+def download(remote: Callable[[], RemoteFile], url: str, target: Path, sha1: str, *, piece: int = PIECE) -> int:
+    """Get a file, unless one with this SHA-1 is at `target`.
+
+    Until it is complete the data are in `target`.part, where a later call goes on. With a wrong hash nothing is kept.
+
+    Parameters
+    ----------
+    remote : Callable[[], RemoteFile]
+        Opens the file on the host.
+    url : str
+        Where it is, for a host that does not serve ranges; from that one it comes whole, or not at all.
+    target : Path
+    sha1 : str
+        The hash that the file must have.
+    piece : int
+        Bytes to ask for at a time.
+
+    Returns
+    -------
+    int
+        Bytes received.
+
+    Raises
+    ------
+    FeatureStoreError
+        A wrong hash, a host that fails for good, no room.
+    StoreBusy
+        Another process downloads to the same place.
+    """
+    received = 0
+
+    def downloader(url: str, output: str, _: object) -> None:
+        nonlocal received
+        part = Path(f"{target}.part")
+        with _held(part) as file:
+            try:
+                received = _resume(remote, file, piece)
+                os.replace(part, output)
+            except RangesRefused:
+                pooch.HTTPDownloader()(url, output, None)
+                received = os.path.getsize(output)
+
+    try:
+        pooch.retrieve(url, f"sha1:{sha1}", target.name, target.parent, downloader=downloader)
+    except requests.RequestException as error:
+        raise FeatureStoreError(f"{url}: {error}", _NETWORK) from None
+    except ValueError as error:  # pooch's word on the hash that was found and the one expected
+        raise FeatureStoreError(f"{url}: {error}", "Run the command again.") from None
+    return received
+
+
+def _resume(remote: Callable[[], RemoteFile], file: BinaryIO, piece: int) -> int:
+    """Append what `file` lacks; bytes received."""
+    with remote() as source:
+        size = file.seek(0, os.SEEK_END)
+        check_space(Path(file.name).parent, source.size - size)
+        source.seek(size)
+        with progress.bar(f"{Path(file.name).stem} (MB)", source.size / 1e6) as bar:
+            bar.advance(size / 1e6)
+            while block := source.read(piece):
+                file.write(block)
+                bar.advance(len(block) / 1e6)
+        return source.received
 
 
 @contextlib.contextmanager
-def _as_interruption(url: str, timeout_s: float) -> Iterator[None]:
-    try:
-        yield
-    except requests.exceptions.SSLError as error:
+def _held(path: Path) -> Iterator[BinaryIO]:
+    """The partial file, open for appending and kept from other processes; an empty one is removed at the end."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusy(f"{path}: another process is downloading to it", "Wait until it has finished.") from None
+        try:
+            yield file
+        finally:
+            if not os.fstat(file.fileno()).st_size:
+                path.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, wanted: int) -> None:
+    """Raise FeatureStoreError unless the disk of `folder` has room for `wanted` more bytes."""
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
         raise FeatureStoreError(
-            f"{url}: the host's certificate is not accepted ({error})", "Check the address and the system's clock."
-        ) from None
-    except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
-        raise Interrupted(f"no answer within {timeout_s:g} s") from None
-    except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError, ConnectionError) as error:
-        raise Interrupted(f"the connection failed ({_cause(error)})") from None
-    except (requests.exceptions.RequestException, ValueError) as error:
-        raise FeatureStoreError(f"{url}: {error}", "Give --base-url an http or https address.") from None
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, without the layers of objects that libraries print around it."""
-    inner = error.args[0] if error.args else error
-    text = str(getattr(inner, "reason", None) or inner)
-    # urllib3 begins with the connection object: "HTTPConnection(host=..., port=...): Failed to ..."
-    return text.rsplit("): ", 1)[-1] or type(error).__name__
+            f"{folder}: {wanted / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
+            "Free some space, or name another disk with --output.",
+        )

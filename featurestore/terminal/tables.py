@@ -1,4 +1,8 @@
-"""Results as people and programs want them: one set of output formats for every command."""
+"""Results as people and programs want them: one set of output formats for every command.
+
+`table` and `markdown` are for people: text that a terminal would obey is spelt out, numbers have six digits. `csv`,
+`json` and `parquet` are for programs and hold every value as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,18 @@ import json
 import math
 import os
 import posixpath
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from featurestore.errors import UsageError
 from featurestore.store import files
+from featurestore.terminal import words
+from featurestore.terminal.grid import grid
 
-_NO_EDGE = 1 << 30  # characters a line may have
 LIST_ITEMS = 20  # of a long list, as many are shown on a terminal
 _SUFFIXES = {
     "": "table",
@@ -31,9 +38,29 @@ _SUFFIXES = {
 
 
 def format_for(output: str | None, format: str | None) -> str:
-    """The format of a result: `format`, else what the suffix of the file `output` says, else table.
+    """Choose the format of a result: `format`, else what the suffix of `output` says, else table.
 
-    Raises UsageError where the two contradict each other, or the suffix says nothing and no format is given.
+    Parameters
+    ----------
+    output : str, optional
+        File or URL that the result goes to.
+    format : str, optional
+        What `--format` says.
+
+    Returns
+    -------
+    str
+        table, csv, json, parquet or markdown.
+
+    Raises
+    ------
+    UsageError
+        The two contradict each other, or the suffix says nothing and no format is given.
+
+    Examples
+    --------
+    >>> format_for("answer.CSV", None)
+    'csv'
     """
     if output is None:
         return format or "table"
@@ -62,9 +89,33 @@ def refuse_inside(store: str, output: str) -> None:
 
 
 def render(table: pa.Table, format: str = "table") -> str:
-    """`table` as text: table (for people), csv, json (one array of objects) or markdown."""
+    """Render a table as text.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    format : str
+        table (cut to its width on a terminal, else whole), csv, json (one array of objects) or markdown.
+
+    Returns
+    -------
+    str
+        Without a line break at the end.
+
+    Raises
+    ------
+    UsageError
+        A format that is not text.
+
+    Examples
+    --------
+    >>> print(render(pa.table({"genre": ["Rock"], "n": [3]}), "markdown"))
+    | genre | n |
+    | --- | ---: |
+    | Rock | 3 |
+    """
     if format == "table":
-        return _rich_table(table)
+        return _for_people(table)
     if format == "markdown":
         return _markdown(table)
     if format == "csv":
@@ -75,7 +126,23 @@ def render(table: pa.Table, format: str = "table") -> str:
 
 
 def emit(table: pa.Table, format: str = "table", output: str | None = None) -> None:
-    """Print `table` in `format`, or write it to the file or URL `output` (atomically)."""
+    """Print a table, or write it to a file or URL in one piece.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    format : str
+        table, csv, json, parquet or markdown.
+    output : str, optional
+        File or URL; standard output by default.
+
+    Raises
+    ------
+    UsageError
+        Parquet for a terminal.
+    FeatureStoreError
+        The place cannot be written.
+    """
     if output is None and format == "parquet":
         if sys.stdout.isatty():
             raise UsageError(
@@ -119,7 +186,7 @@ def _csv(table: pa.Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.column_names)
-    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+    for row in _rows(table):
         writer.writerow(_csv_value(v) for v in row)
     return out.getvalue().removesuffix("\n")
 
@@ -134,7 +201,24 @@ def _csv_value(value: Any) -> Any:
 
 
 def cell(value: Any, items: int | None = None) -> str:
-    """A value as a person reads it: six significant digits, bytes by number, NULL as such; `items` shortens lists."""
+    """Write a value as a person reads it.
+
+    Parameters
+    ----------
+    value : object
+    items : int, optional
+        How much of a list is shown; all of it by default.
+
+    Returns
+    -------
+    str
+        Six significant digits, bytes by number, NULL as such, text on one line.
+
+    Examples
+    --------
+    >>> cell({"a": [None, 1 / 3], "b": b"12"})
+    '{a: [NULL, 0.333333], b: <2 bytes>}'
+    """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -147,8 +231,8 @@ def cell(value: Any, items: int | None = None) -> str:
         left_out = items is not None and len(value) > items
         return "[" + ", ".join(cell(v, items) for v in value[:items]) + (", …]" if left_out else "]")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {cell(v, items)}" for k, v in value.items()) + "}"
-    return " ".join(str(value).splitlines())
+        return "{" + ", ".join(f"{cell(k)}: {cell(v, items)}" for k, v in value.items()) + "}"
+    return words.printable(str(value))
 
 
 def _markdown(table: pa.Table) -> str:
@@ -156,32 +240,25 @@ def _markdown(table: pa.Table) -> str:
         return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
 
     rules = ["---:" if _numeric(f.type) else "---" for f in table.schema]
-    rows = zip(*(c.to_pylist() for c in table.columns), strict=True)
-    return "\n".join([line(table.column_names), line(rules), *(line([cell(v) for v in r]) for r in rows)])
+    head = [words.printable(name) for name in table.column_names]
+    return "\n".join([line(head), line(rules), *(line([cell(v) for v in row]) for row in _rows(table))])
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(c.to_pylist() for c in table.columns), strict=True)
 
 
 def _numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _rich_table(table: pa.Table) -> str:
-    import shutil
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for field in table.schema:
-        grid.add_column(field.name, justify="right" if _numeric(field.type) else "left", overflow="fold")
+def _for_people(table: pa.Table) -> str:
+    """A table whole in a file or a pipe, which have no width of their own; on a terminal cut to its width."""
     terminal = sys.stdout.isatty()
     items = LIST_ITEMS if terminal else None
-    for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
-        grid.add_row(*(Text(cell(v, items), style="dim" if v is None else "") for v in row))
-    # a file or pipe has no width of its own: never cut or fold what a person will search later
-    width = shutil.get_terminal_size((100, 24)).columns if terminal else _NO_EDGE
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+    columns = [
+        [words.printable(field.name), *(cell(v, items) for v in values.to_pylist())]
+        for field, values in zip(table.schema, table.columns, strict=True)
+    ]
+    width = shutil.get_terminal_size((100, 24)).columns if terminal else None
+    return grid(columns, [_numeric(field.type) for field in table.schema], width)

@@ -29,9 +29,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def publish(site: Site, monkeypatch: pytest.MonkeyPatch) -> object:
     """Serve bytes as one of FMA's archives, with the hash they have unless another is given."""
 
-    def _publish(name: str, data: bytes, sha1: str = "", size: int = 0) -> None:
+    def _publish(name: str, data: bytes, sha1: str = "") -> None:
         site.files[f"{name}.zip"] = data
-        known = Archive(sha1 or hashlib.sha1(data).hexdigest(), size or len(data), ARCHIVES[name].subset)
+        known = Archive(sha1 or hashlib.sha1(data).hexdigest(), len(data), ARCHIVES[name].subset)
         monkeypatch.setitem(ARCHIVES, name, known)
 
     return _publish

@@ -22,27 +22,27 @@ def _member(name: str, data: bytes = b"x", mode: int = 0) -> tuple[zipfile.ZipIn
 
 
 @pytest.mark.parametrize(
-    ("member", "message"),
+    "member",
     [
-        (_member("../evil.txt"), "leads out of its folder"),
-        (_member("fma_small/../../evil.txt"), "leads out of its folder"),
-        (_member("/evil.txt"), "leads out of its folder"),
-        (_member("fma_small//evil.txt"), "leads out of its folder"),
-        (_member("fma_small/./evil.txt"), "leads out of its folder"),
-        (_member("C:/evil.txt"), "not a plain relative path"),
-        (_member("fma_small\\..\\evil.txt"), "not a plain relative path"),
-        (_member("fma_small/a\nb.mp3"), "not a plain relative path"),
-        (_member("fma_small/nul\0.mp3"), "not a plain relative path"),
-        (_member("elsewhere/evil.txt"), "not in the folder fma_small"),
-        (_member("fma_small"), "not in the folder fma_small"),
-        (_member("fma_small/link", b"/etc/passwd", stat.S_IFLNK | 0o777), "is a link or a device"),
-        (_member("fma_small/pipe", b"", stat.S_IFIFO | 0o777), "is a link or a device"),
-        (_member("fma_small/README.txt"), "is there twice"),
-        (_member("fma_small/bomb", bytes(20_000_000)), "claim to hold"),
+        _member("../evil.txt"),
+        _member("fma_small/../../evil.txt"),
+        _member("/evil.txt"),
+        _member("fma_small//evil.txt"),
+        _member("fma_small/./evil.txt"),
+        _member("C:/evil.txt"),
+        _member("fma_small\\..\\evil.txt"),
+        _member("fma_small/a\nb.mp3"),
+        _member("fma_small/nul\0.mp3"),
+        _member("elsewhere/evil.txt"),
+        _member("fma_small"),
+        _member("fma_small/link", b"/etc/passwd", stat.S_IFLNK | 0o777),
+        _member("fma_small/pipe", b"", stat.S_IFIFO | 0o777),
+        _member("fma_small/README.txt"),
     ],
+    ids=lambda member: repr(member[0].filename),
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_hostile_member_stops_everything_before_a_byte_is_written(publish, get, labels, tmp_path, member, message):
+def test_a_hostile_member_stops_everything_before_a_byte_is_written(publish, get, labels, tmp_path, member):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("fma_small/README.txt", "good")
@@ -50,12 +50,27 @@ def test_a_hostile_member_stops_everything_before_a_byte_is_written(publish, get
         archive.writestr(*member)
     publish("fma_small", out.getvalue())
     before = left_in(tmp_path)
-    with pytest.raises(FeatureStoreError, match=message):
+    with pytest.raises(
+        FeatureStoreError, match=r"member '.*': expected files and folders inside fma_small/, each name once"
+    ):
         get("fma_small", per_genre=1)
     assert left_in(tmp_path) == before
-    with pytest.raises(FeatureStoreError, match=message):
+    with pytest.raises(
+        FeatureStoreError, match=r"member '.*': expected files and folders inside fma_small/, each name once"
+    ):
         get("fma_small")
     assert left_in(tmp_path) == sorted([*before, "fma/fma_small.zip"])
+
+
+def test_a_size_that_no_disk_holds_stops_before_a_byte_is_written(publish, get, tmp_path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("fma_small/README.txt", "good")
+        archive.infolist()[0].file_size = 1 << 60
+    publish("fma_small", out.getvalue())
+    with pytest.raises(FeatureStoreError, match="GB are needed"):
+        get("fma_small")
+    assert left_in(tmp_path) == ["fma/fma_small.zip"]
 
 
 def test_an_encrypted_member_is_refused(publish, get, tmp_path) -> None:
@@ -63,14 +78,14 @@ def test_an_encrypted_member_is_refused(publish, get, tmp_path) -> None:
     at = data.index(b"PK\x01\x02")
     data[at + 8] |= 1
     publish("fma_small", bytes(data))
-    with pytest.raises(FeatureStoreError, match=r"member '\S+' is encrypted"):
+    with pytest.raises(FeatureStoreError, match=r"member '\S+' is damaged .*is encrypted"):
         get("fma_small")
-    assert not (tmp_path / "fma" / "fma_small").exists()
+    assert left_in(tmp_path / "fma") == ["fma_small.zip"]
 
 
 def test_a_page_instead_of_a_zip(publish, get, labels) -> None:
     publish("fma_small", b"<html>Not here any more</html>")
-    with pytest.raises(FeatureStoreError, match="not a zip archive"):
+    with pytest.raises(FeatureStoreError, match="File is not a zip file"):
         get("fma_small", per_genre=1)
 
 
@@ -80,7 +95,7 @@ def test_mutated_archives_never_crash_or_write_elsewhere(publish, get, labels, t
     directory = good.index(b"PK\x01\x02")
     outside = left_in(tmp_path)
     failed = 0
-    for n in range(120):
+    for n in range(60):
         data = bytearray(good)
         for _ in range(draw.randint(1, 4)):
             at = draw.randrange(directory, len(data)) if draw.random() < 0.7 else draw.randrange(len(data))
@@ -101,4 +116,4 @@ def test_mutated_archives_never_crash_or_write_elsewhere(publish, get, labels, t
             assert path.read_bytes() == clip(int(path.stem))
         assert all(p.startswith(f"out{n}/fma_small/") for p in set(left_in(tmp_path)) - set(outside))
         outside = left_in(tmp_path)
-    assert failed > 60
+    assert failed > 30

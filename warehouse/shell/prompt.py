@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from featurestore.errors import EXIT_DONE, FeatureStoreError, UsageError
+from featurestore.errors import EXIT_DONE, Ended, FeatureStoreError, UsageError
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
 from warehouse.database.connection import connect
@@ -54,6 +54,8 @@ def run(store: Store | str | os.PathLike[str], **session_options: Any) -> int:
         while not state.done:
             try:
                 text = session.prompt("sql> ").strip()
+            except Ended:
+                raise
             except KeyboardInterrupt:
                 continue
             except EOFError:
@@ -79,6 +81,8 @@ class _State:
                 self._print(text)
         except FeatureStoreError as error:
             words.note(f"error: {error}")
+        except Ended:
+            raise
         except KeyboardInterrupt:
             words.note("interrupted")
 

@@ -38,15 +38,26 @@ PIECE_FRAMES = 1 << 14
 class Excerpt:
     """One decoded stretch of a track.
 
-    excerpt          0-based number within the track
-    y                float32 (n,), mono mean of the channels at spec.sample_rate, full scale 1.0
-    start_s          where it starts in the source, in seconds
-    duration_s       measured length in the source, in seconds
-    native_rate      Hz, channels, decoder, decoder_version: of the source and what read it
-    peak, rms        of y
-    clipped_share    share of the source's samples (all channels) at or above full scale, 0 to 1
-    silence_share    share of y below -60 dB full scale, 0 to 1
-    short            decoded to over 0.1 s less than spec.excerpt_seconds
+    Attributes
+    ----------
+    excerpt : int
+        0-based number within the track.
+    y : np.ndarray
+        float32 (n,): mean of the channels at spec.sample_rate, full scale 1.0.
+    start_s, duration_s : float
+        Where it starts in the source and how long it is there, measured in seconds.
+    native_rate, channels : int
+        Hz and number of channels of the source.
+    decoder, decoder_version : str
+        What read it.
+    peak, rms : float
+        Of y.
+    clipped_share : float
+        Share of the source's samples (all channels) at or above full scale, 0 to 1.
+    silence_share : float
+        Share of y below -60 dB full scale, 0 to 1.
+    short : bool
+        Decoded to over 0.1 s less than spec.excerpt_seconds.
     """
 
     excerpt: int
@@ -159,10 +170,27 @@ def _path(source: str | os.PathLike[str] | BinaryIO) -> Iterator[str]:
 
 
 def excerpt_starts(frames: int, length: int, excerpts: int) -> list[int]:
-    """First frames of the excerpts of `length` frames in a track of `frames`.
+    """Where the excerpts of a track begin.
 
     The centres of equal parts; where they would overlap, evenly from start to end, sharing half with a neighbour at
     most (so three of 10 s fit a 30 s clip that lost its last 20 ms). At least one: a shorter track starts at 0.
+
+    Parameters
+    ----------
+    frames, length : int
+        Of the track, and of an excerpt, in frames of the source.
+    excerpts : int
+        How many are wanted.
+
+    Returns
+    -------
+    list of int
+        First frames, in ascending order.
+
+    Examples
+    --------
+    >>> excerpt_starts(frames=120, length=30, excerpts=2)
+    [15, 75]
     """
     spare = max(0, frames - length)
     n = max(1, min(excerpts, 1 + 2 * spare // length))

@@ -38,15 +38,30 @@ DATASET_SPECS: dict[str, dict[str, Any]] = {"demo": {"excerpts": 3, "excerpt_sec
 class BuildReport:
     """What a build did.
 
-    tracks      tracks of the collection with an audio file
-    already     of these, measured before
-    todo        files looked at by this build (all of them, if dry_run)
-    decoded     tracks measured now, as `excerpts` rows
-    unchanged   files with a new date and the recorded content, not decoded again
-    failed      files that failed now
-    failures    {kind: tracks} of the collection's current failures, old ones included
-    seconds     wall-clock time
-    warnings    of the collection and of what happened after the last batch
+    Attributes
+    ----------
+    store, dataset : str
+        Where, and of which collection.
+    tracks : int
+        Tracks of the collection with an audio file.
+    already : int
+        Of these, measured before.
+    todo : int
+        Files that this build looked at, or would look at.
+    decoded, excerpts : int
+        Tracks measured now, and their rows in `excerpts`.
+    unchanged : int
+        Files with a new date and the recorded content, not decoded again.
+    failed : int
+        Files that failed now.
+    failures : mapping of str to int
+        {kind: tracks} of the collection's current failures, old ones included.
+    seconds : float
+        Wall-clock time.
+    dry_run : bool
+        Whether nothing was written.
+    warnings : tuple of str
+        Of the collection, and of what happened after the last batch.
     """
 
     store: str
@@ -81,18 +96,56 @@ def build(
     limit: int | None = None,
     dry_run: bool = False,
 ) -> BuildReport:
-    """Catalog a collection (see `datasets.load`) and measure the tracks that the store lacks.
+    """Catalog a collection and measure the tracks that the store lacks.
 
-    spec        a Spec, or only the numbers that are asked for: the others are the store's, else the defaults
-    jobs        workers at once; backend: the joblib backend that carries them; scheduler: address of a Dask one
-    force       measure every track again; retry: the known failures too, though their files are the same
-    timeout_s   seconds that one file may take (default: 300, plus as long as its excerpts sound)
-    limit       measure at most this many tracks
-    dry_run     report what would be done and write nothing
+    Files that fail do not raise: they are rows of `failures`.
 
-    Raises UsageError, MissingInput (the collection), SpecMismatch (another spec, or libraries that measure other
-    values), StoreBusy, FeatureStoreError (the store cannot be written). Files that fail do not raise: they are rows
-    of `failures`.
+    Parameters
+    ----------
+    store_url : str
+        Path or fsspec URL of the store, which is made where there is none.
+    dataset, audio, metadata, subset : str, str or None
+        The collection: see `datasets.load`.
+    spec : Spec or mapping, optional
+        A Spec, or only the numbers that are asked for: the others are the store's, else the defaults.
+    jobs : int
+        Files that are measured at once on this machine.
+    backend : str
+        "loky" for processes of this machine, "dask" for a cluster.
+    scheduler : str, optional
+        Address of the Dask scheduler.
+    force : bool
+        Measure every track again.
+    retry : bool
+        Measure the known failures again, though their files are the same.
+    timeout_s : float, optional
+        Seconds that one file may take; by default 300, plus as long as its excerpts sound.
+    limit : int, optional
+        Measure at most this many tracks.
+    dry_run : bool
+        Report what would be done, and write nothing.
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    UsageError, MissingInput
+        The options contradict each other; the collection is not there.
+    SpecMismatch
+        The store was made with another spec, or the libraries here measure other values.
+    StoreBusy
+        Another command writes to the store.
+    FeatureStoreError
+        The store cannot be written, or no worker stays alive.
+
+    Examples
+    --------
+    >>> from featurestore.build.build import build
+    >>> report = build("data/store", dataset="folders", audio="music", jobs=4)  # doctest: +SKIP
+    >>> report.decoded, report.failures  # doctest: +SKIP
+    (1000, {'truncated': 2})
     """
     started = time.monotonic()
     backends.require(backend, scheduler)
@@ -124,7 +177,28 @@ def build(
 def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, dataset: str) -> Spec:
     """The spec in force: the numbers asked for, on top of the store's, else of the dataset's defaults.
 
-    Raises SpecMismatch, naming the numbers, where the store has measured rows and a number asked for differs.
+    Parameters
+    ----------
+    store : Store or None
+        None where there is none yet.
+    spec : Spec, mapping or None
+        What is asked for.
+    dataset : str
+        Kind of collection.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecMismatch
+        The store has measured rows and a number asked for differs; the message names it.
+
+    Examples
+    --------
+    >>> settle_spec(None, {"n_mels": 64}, "demo").excerpts
+    3
     """
     base = store.spec if store and store.batches() else Spec(**DATASET_SPECS.get(dataset, {}))
     wanted = spec if isinstance(spec, Spec) else dataclasses.replace(base, **(spec or {}))
@@ -134,7 +208,23 @@ def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, data
 
 
 def tracks_per_batch(spec: Spec) -> int:
-    """How many whole tracks make a batch: about 24 excerpts, fewer where they are long."""
+    """How many whole tracks make a batch: about 24 excerpts, fewer where they are long.
+
+    Parameters
+    ----------
+    spec : Spec
+        How many excerpts a track has, and how long they are.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> tracks_per_batch(Spec())
+    24
+    """
     excerpt = 4 * spec.n_mels * spec.n_frames(spec.excerpt_samples) + 2 * spec.wave_samples
     return max(1, int(min(EXCERPTS_PER_BATCH, BATCH_BYTES // excerpt)) // spec.excerpts)
 

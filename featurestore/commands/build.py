@@ -20,7 +20,13 @@ SPEC_OPTIONS: tuple[tuple[str, type, str], ...] = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore build`.
+    """
     from featurestore.build.backends import BACKENDS
     from featurestore.build.build import LOCAL, TIMEOUT_S
     from featurestore.datasets import DATASETS
@@ -67,7 +73,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code: 3 where files of the collection cannot be measured.
+    """
     from featurestore.build.build import build
 
     report = build(

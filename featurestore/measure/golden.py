@@ -42,7 +42,13 @@ def libraries() -> str:
 
 
 def signal() -> np.ndarray:
-    """int16 (n, 2) of SECONDS at RATE: a chord with vibrato, a rising sweep, noise from integers, and four clicks."""
+    """A chord with vibrato, a rising sweep, noise from integers, and four clicks.
+
+    Returns
+    -------
+    np.ndarray
+        int16 (n, 2): SECONDS at RATE.
+    """
     n = int(RATE * SECONDS)
     t = np.arange(n) / RATE
     chord = sum(np.sin(2 * np.pi * f * t + 3 * np.sin(2 * np.pi * 5 * t)) for f in (220.0, 277.2, 329.6))
@@ -58,7 +64,18 @@ def signal() -> np.ndarray:
 
 
 def measure(spec: Spec) -> dict[str, Any]:
-    """The golden record under `spec`: {"libraries": versions, "values": {column: value}}; JSON-ready."""
+    """Measure the signal.
+
+    Parameters
+    ----------
+    spec : Spec
+        How.
+
+    Returns
+    -------
+    dict
+        {"libraries": versions, "values": {column: value}}; JSON-ready.
+    """
     from featurestore import extract
     from featurestore.audio import decode
 
@@ -79,9 +96,24 @@ def measure(spec: Spec) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Columns whose golden value moved, largest first: `tempo_value_01: 120.2 stored, 117.5 now`.
+    """Columns whose golden value moved.
 
     A difference counts from TOLERANCE of the feature's own scale: the largest stored value among its dimensions.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Golden records.
+
+    Returns
+    -------
+    list of str
+        Largest first: `tempo_value_01: 120.2 stored, 117.5 now`.
+
+    Examples
+    --------
+    >>> differences({"values": {"tempo_value_01": 120.0}}, {"values": {"tempo_value_01": 117.0}})
+    ['tempo_value_01: 120 stored, 117 now']
     """
     a, b = old["values"], new["values"]
     scale: dict[str, float] = {}
@@ -99,7 +131,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def require(old: Mapping[str, Any], new: Mapping[str, Any], url: str) -> None:
-    """Raise SpecMismatch, naming columns and versions, if the libraries here give other values than the store's."""
+    """Refuse libraries that give other values than the store's.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Golden records of the store and of the libraries here.
+    url : str
+        The store, for the message.
+
+    Raises
+    ------
+    SpecMismatch
+        Naming columns and versions.
+    """
     moved = differences(old, new)
     if not moved:
         return

@@ -19,7 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -48,13 +48,6 @@ class Lost:
     """
 
     exit_code: str
-
-
-class Pool(Protocol):
-    """What carries the batches."""
-
-    def run(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield (index of the argument, what the function returned or `Lost`), in the order of completion."""
 
 
 def require(backend: str, scheduler: str | None) -> None:
@@ -135,7 +128,21 @@ class LocalPool:
         get_reusable_executor(kill_workers=True).shutdown()
 
     def run(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """See Pool. Lost are the calls that ran when any worker ended: joblib then ends them all."""
+        """Call a function with each of some arguments.
+
+        Parameters
+        ----------
+        function : Callable
+            Importable by the workers.
+        arguments : iterable
+            Of the calls.
+
+        Yields
+        ------
+        tuple of (int, Any)
+            Index of the argument, and what the function returned, in the order of completion. `Lost` are the calls
+            that ran when any worker ended: joblib then ends them all.
+        """
         left = dict(enumerate(arguments))
         while left:
             started: list[int] = []
@@ -272,7 +279,7 @@ class DaskPool:
             )
 
     def run(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """See Pool. Lost is a call that took down as many workers as the scheduler allows (four by default)."""
+        """See `LocalPool.run`. `Lost` is a call that took down as many workers as the scheduler allows (four)."""
         from distributed import as_completed
 
         futures = {self._client.submit(function, a, pure=False): n for n, a in enumerate(arguments)}
@@ -304,6 +311,9 @@ class DaskPool:
             f"{self._name}: no worker has been there for {self._patience_s:g} s",
             f"Start some with `dask worker {self._name} --nthreads 1`. {_AGAIN}",
         )
+
+
+Pool = LocalPool | DaskPool
 
 
 def problem(task: Task) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 import itertools
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,14 +96,9 @@ def _require_values(store: Store) -> None:
 
     This also loads and warms everything that a file needs, so that its time limit is for the file alone.
     """
-    now, stored = _golden(store.spec), store.manifest.get("golden")
+    now, stored = golden.measure(store.spec), store.manifest.get("golden")
     if stored:
         golden.require(stored, now, store.url)
-
-
-@functools.cache
-def _golden(spec: Spec) -> dict[str, Any]:
-    return golden.measure(spec)
 
 
 class _Rows:

@@ -63,8 +63,9 @@ def signal() -> np.ndarray:
     return np.rint(np.stack([left, right], axis=1) * 32767).clip(-32768, 32767).astype("<i2")
 
 
+@functools.cache
 def measure(spec: Spec) -> dict[str, Any]:
-    """Measure the signal.
+    """Measure the signal, once in a process.
 
     Parameters
     ----------

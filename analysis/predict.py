@@ -54,7 +54,7 @@ def predict_files(
     FeatureStoreError
         If the model is damaged, or of an imported set, whose values cannot be measured from audio.
     """
-    from featurestore.measure import worker
+    from featurestore.measure.file import measure_file
 
     card, fitted = persist.load(model)
     columns = _columns(card, model)
@@ -65,7 +65,7 @@ def predict_files(
     with progress.bar("predict", len(files)) as bar:
         for path in files:
             try:
-                _, measured = worker.measure_file(path, card.spec)
+                _, measured = measure_file(path, card.spec)
                 X = np.stack([found.features for _, found in measured])[:, columns]
                 scores = fitted.probabilities(X)
                 rows.append({"path": encode_name(path), **answer(scores, card.classes, limit, every_score=every_score)})

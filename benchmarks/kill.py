@@ -26,7 +26,7 @@ from featurestore.maintenance.verify import verify
 from featurestore.store.lock import LOCK
 from featurestore.store.store import Store
 from featurestore.terminal import cli, progress
-from tests.builds import build_command, content, differing, render_clips, start, whole_batches
+from tests.builds import build_command, content, differing, render_clips, start, whole_batches, workers
 
 MAX_KILLS = 6  # of one store, then it is left to finish
 LOST_S = 300.0
@@ -40,25 +40,14 @@ class Tally:
     too_late: int = 0
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process started (Linux)."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(p) for p in task.read_text().split()]
-        except OSError:
-            continue
-    return found
-
-
 def _kill_driver(process: subprocess.Popen[str], rng: random.Random) -> None:
     process.kill()
 
 
 def _kill_worker(process: subprocess.Popen[str], rng: random.Random) -> None:
-    workers = children(process.pid)
-    if workers:
-        os.kill(rng.choice(workers), signal.SIGKILL)
+    running = workers(process.pid)
+    if running:
+        os.kill(rng.choice(running), signal.SIGKILL)
 
 
 def _kill_all(process: subprocess.Popen[str], rng: random.Random) -> None:

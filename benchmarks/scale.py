@@ -8,8 +8,8 @@ Tables, from real builds by the real command:
     clips       --clips synthetic MP3 clips of 30 s, the size of FMA's: seconds and bytes for an excerpt, by table
     cluster     --cluster-clips of them by `--jobs 2` (the baseline) and by a Dask scheduler with two workers of one
                 thread, in turn; medians of --repeats. Timed is the whole command. A real cluster is there before, so
-                scheduler and workers are started outside of it; the processes that decode are ours, and start inside.
-                Few clips would compare how long the two take to start
+                scheduler and workers are started outside of it, and those of `--jobs 2` inside. Few clips would
+                compare how long the two take to start
 
 Synthetic clips say nothing of music; they decode and measure like it. Memory and open files are read from /proc.
 """

@@ -36,7 +36,7 @@ SUFFIXES = ("wav", "flac", "ogg", "mp3")
 # every file takes a worker a while, so that a build can be met half-way
 SLOW = """
 import sys, time
-if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+if any(name in " ".join(sys.orig_argv) for name in ("popen_loky_posix", "dask_worker")):
     import featurestore.audio.decode as decoding
     real = decoding.decode
     def decode(source, spec):
@@ -48,7 +48,7 @@ if "featurestore.measure.worker" in " ".join(sys.orig_argv):
 # run by every worker before anything else: faults at the file whose name says so, as real decoders have them
 SABOTAGE = """
 import errno, os, signal, sys, time
-if "featurestore.measure.worker" in " ".join(sys.orig_argv):
+if "popen_loky_posix" in " ".join(sys.orig_argv):
     import featurestore.audio.decode as decoding
     real = decoding.decode
     import featurestore.extract as extracting
@@ -79,6 +79,13 @@ if "featurestore.measure.worker" in " ".join(sys.orig_argv):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(source, spec)
     decoding.decode = decode
+    import builtins
+    open_really = builtins.open
+    def opens(name, *more, **others):
+        if "stalled" in str(name):
+            time.sleep(600)
+        return open_really(name, *more, **others)
+    builtins.open = opens
     budget = os.environ.get("DISK_WRITES")
     if budget:
         writes, sync = [0], os.fsync
@@ -113,6 +120,29 @@ def run_build(store: Path | str, audio: Path, **options: object) -> BuildReport:
     """`build` of a folders collection with SPEC and one job."""
     defaults: dict[str, object] = {"dataset": "folders", "spec": SPEC, "jobs": 1}
     return build(str(store), audio=str(audio), **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started (Linux)."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(p) for p in task.read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def workers(pid: int) -> list[int]:
+    """The worker processes of a build: joblib has a process of its own beside them."""
+    return [p for p in children(pid) if _is_worker(p)]
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"popen_loky_posix" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def python(module: str) -> list[str]:

@@ -150,6 +150,15 @@ def test_a_changed_file_with_the_old_size_and_time_needs_force(copies: tuple[Pat
     assert run_build(store, audio, force=True).decoded == 6
 
 
+def test_what_is_no_regular_file_is_not_opened(copies: tuple[Path, Path]) -> None:
+    audio, store = copies
+    os.mkfifo(audio / "rock" / "pipe.wav")  # opening it would wait for a writer
+    report = run_build(store, audio, timeout_s=60)
+    assert (report.failed, report.failures) == (1, {"unreadable": 1})
+    (row,) = Store.open(str(store)).read_current("failures").to_pylist()
+    assert row["message"] == "rock/pipe.wav: not a regular file"
+
+
 def test_failures_are_rows_and_the_good_tracks_are_there(copies: tuple[Path, Path]) -> None:
     audio, store = copies
     (audio / "rock" / "empty.wav").touch()
@@ -203,27 +212,42 @@ def test_limit_leaves_the_rest_for_later(audio: Path, tmp_path: Path) -> None:
     assert run_build(tmp_path / "store", audio).decoded == 4
 
 
-def test_workers_use_one_thread_each_and_keep_their_memory(
-    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also below a Dask worker, whose nanny has every array given back to the system."""
+def test_workers_use_one_thread_each(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys, threadpoolctl\n"
-        "if 'featurestore.measure.worker' in ' '.join(sys.orig_argv):\n"
+        "import sys, threadpoolctl\n"
+        "if 'popen_loky_posix' in ' '.join(sys.orig_argv):\n"
         "    import featurestore.audio.decode as d\n"
         "    real = d.decode\n"
         "    def decode(source, spec):\n"
-        "        import numba, numpy\n"
-        "        n = [p['num_threads'] for p in threadpoolctl.threadpool_info()] + [numba.get_num_threads()]\n"
-        "        found = str(max(n)) + os.environ.get('MALLOC_TRIM_THRESHOLD_', '')\n"
-        f"        open({str(tmp_path / 'threads')!r}, 'a').write(found + '\\n')\n"
+        "        import numba, numpy, pyarrow\n"
+        "        n = [p['num_threads'] for p in threadpoolctl.threadpool_info()]\n"
+        "        n += [numba.get_num_threads(), pyarrow.cpu_count()]\n"
+        f"        open({str(tmp_path / 'threads')!r}, 'a').write(str(max(n)) + '\\n')\n"
         "        return real(source, spec)\n"
         "    d.decode = decode\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     run_build(tmp_path / "store", audio)
     assert set((tmp_path / "threads").read_text().split()) == {"1"}
+
+
+def test_one_job_is_one_file_at_a_time(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "if 'popen_loky_posix' in ' '.join(sys.orig_argv):\n"
+        "    import featurestore.audio.decode as d\n"
+        "    real = d.decode\n"
+        "    def decode(source, spec):\n"
+        f"        mark = {str(tmp_path / 'busy')!r}\n"
+        "        if isinstance(source, str):\n"
+        "            os.mkdir(mark)\n"
+        "            time.sleep(0.05)\n"
+        "            os.rmdir(mark)\n"
+        "        return real(source, spec)\n"
+        "    d.decode = decode\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run_build(tmp_path / "store", audio, jobs=1).failed == 0  # a second mkdir would be a crash
 
 
 # ---------------------------------------------------------------- golden values

@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from featurestore.__main__ import main
-from featurestore.build import build as building
-from featurestore.build import resume
+from featurestore.build import backends, batches, resume
 from featurestore.datasets import load
 from featurestore.errors import FeatureStoreError, SpecMismatch, UsageError
-from featurestore.measure import worker
+from featurestore.measure.batch import measure_batch
 from featurestore.measure.task import Result, Task
 from featurestore.store import files, lock
 from featurestore.store.store import Store
 from featurestore.terminal.cli import run
-from tests.builds import ROOT, SLOW, SPEC, content, differing, render_clips, run_build
+from tests.builds import ROOT, SLOW, SPEC, content, differing, render_clip, render_clips, run_build
 
 pytest.importorskip("distributed")
-from featurestore.build import cluster
+
+
+HANGING = """
+import sys
+if "dask_worker" in " ".join(sys.orig_argv) or "multiprocessing" in " ".join(sys.orig_argv):
+    import time
+    import featurestore.audio.decode as decoding
+    real = decoding.decode
+    def decode(source, spec):
+        if "hang" in str(source):
+            time.sleep(600)
+        return real(source, spec)
+    decoding.decode = decode
+"""
 
 
 @dataclasses.dataclass
 class Cluster:
-    """A scheduler and workers with one thread each, without nannies, so that a killed one stays dead."""
+    """A scheduler and workers, mostly without nannies, so that a killed one stays dead."""
 
     folder: Path
     environment: dict[str, str]
@@ -49,9 +63,9 @@ class Cluster:
         port = self.address.rpartition(":")[2]
         self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-show")
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
-        self.workers.append(self._start("dask_worker", self.address, *options))
+    def start_worker(self, threads: int = 1, nanny: bool = False) -> subprocess.Popen[bytes]:
+        options = ["--nthreads", str(threads), "--local-directory", str(self.folder)]
+        self.workers.append(self._start("dask_worker", self.address, *options, *([] if nanny else ["--no-nanny"])))
         return self.workers[-1]
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -155,47 +169,57 @@ def test_a_lost_scheduler_ends_the_build_and_a_local_one_goes_on(
     assert differing(content(store), undisturbed) == []  # type: ignore[arg-type]
 
 
-def test_without_workers_the_build_ends(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_WATCH_S", 0.1)
-    store = tmp_path / "store"
+def test_without_workers_the_build_ends(clips: Path, tmp_path: Path) -> None:
     none = r"no worker has been there for .* s\n  Start some with `dask worker tcp"
-
-    def kill_all() -> None:
-        monkeypatch.setattr(cluster, "NO_WORKERS_S", 0.5)
-        all_of(dask.workers)
-
-    with started(tmp_path, workers=1) as dask:
-        # one worker with one thread: had the driver made the batches itself, this would not stop it
-        with when(lambda: committed(store) >= 1, kill_all), pytest.raises(FeatureStoreError, match=none):
-            run_build(store, clips, backend="dask", scheduler=dask.address)
-        assert 1 <= committed(store) < 6
+    store = Store.create(str(tmp_path / "store"), SPEC)
+    with started(tmp_path, workers=1) as dask, backends.connect(dask.address) as client:
+        pool = backends.DaskPool(client, patience_s=1.0)
+        with (
+            lock.hold(store.fs, store.root, "test") as held,
+            when(lambda: committed(tmp_path / "store") >= 1, lambda: all_of(dask.workers)),
+            pytest.raises(FeatureStoreError, match=none),
+        ):
+            list(batches.measure(store, some_tasks(store, clips, held.token), pool))
+        assert 1 <= committed(tmp_path / "store") < 6
         with pytest.raises(FeatureStoreError, match=none):
-            run_build(store, clips, backend="dask", scheduler=dask.address)
+            pool.check(one_task(store, clips))
 
 
-@pytest.mark.slow
-def test_a_batch_that_takes_every_worker_down_ends_the_build(clips: Path, tmp_path: Path) -> None:
+def test_a_file_that_takes_worker_after_worker_down_is_a_failure(
+    clips: Path, undisturbed: dict[str, object], tmp_path: Path
+) -> None:
+    """One death is enough here (allowed-failures 0), and the nanny starts another worker each time."""
+    deadly = tmp_path / "audio"
+    shutil.copytree(clips, deadly, copy_function=os.link)
+    render_clip(deadly / "rock" / "cliphang.wav", seed=50)
     store = tmp_path / "store"
-    with (
-        started(tmp_path, workers=1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as dask,
-        when(lambda: committed(store) >= 1, lambda: all_of(dask.workers)),
-        pytest.raises(FeatureStoreError, match="1 workers were lost, one after the other, with the same batch"),
-    ):
-        run_build(store, clips, backend="dask", scheduler=dask.address)
+    with started(tmp_path, workers=0, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as dask:
+        (tmp_path / "sitecustomize.py").write_text(HANGING)
+        dask.start_worker(nanny=True)
+        report = run_build(store, deadly, backend="dask", scheduler=dask.address, timeout_s=3.0)
+    assert (report.decoded, report.failed, report.failures) == (12, 1, {"timeout": 1})
+    (row,) = Store.open(str(store)).read_current("failures").to_pylist()
+    assert row["message"] == "rock/cliphang.wav: the process reading it took longer than 3 s"
+    assert differing(content(store), undisturbed) == ["datasets", "failures", "splits", "tracks"]  # type: ignore[arg-type]
 
 
 def test_workers_that_cannot_work_are_named_before_anything_is_measured(clips: Path, tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "store"), SPEC)
     task = one_task(store, clips)
     away = dataclasses.replace(task.items[0], source="/elsewhere/a.wav")
-    with started(tmp_path, workers=1) as dask:
+    with started(tmp_path, workers=1) as dask, backends.connect(dask.address) as client:
+        pool = backends.DaskPool(client)
+        pool.check(task)
         for broken, what in (
             (dataclasses.replace(task, items=(away,)), "/elsewhere/a.wav: no such file"),
             (dataclasses.replace(task, store="/nowhere/store"), "no feature store at /nowhere/store"),
         ):
-            results = cluster.run([broken], dask.address)
             with pytest.raises(FeatureStoreError, match=rf"1 of 1 workers cannot work:\n  tcp://.*: {what}"):
-                next(results)
+                pool.check(broken)
+        dask.start_worker(threads=2)
+        client.wait_for_workers(2)
+        with pytest.raises(FeatureStoreError, match=r"1 of 2 workers .*\n  tcp://.*: 2 threads, expected 1"):
+            pool.check(task)
     assert store.batches() == ()
 
 
@@ -214,11 +238,7 @@ def test_workers_without_the_package_are_named(clips: Path, tmp_path: Path) -> N
     ("options", "code", "message"),
     [
         (["--backend", "dask"], 2, "needs the address of a scheduler"),
-        (["--backend", "dask", "--scheduler", "nonsense"], 1, "nonsense: no Dask scheduler answers there"),
-        (["--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"], 1, "tcp://127.0.0.1:9: no Dask scheduler answers"),
-        (["--scheduler", "tcp://127.0.0.1:9"], 2, "--scheduler is for the Dask backend, found it with threading"),
-        (["--backend", "ray"], 2, "Invalid backend: ray"),
-        (["--backend", "multiprocessing"], 2, "joblib cannot stream results from it"),
+        (["--scheduler", "tcp://127.0.0.1:9"], 2, "--scheduler is for the Dask backend, found it with loky"),
     ],
 )
 def test_what_a_user_can_get_wrong(
@@ -227,27 +247,42 @@ def test_what_a_user_can_get_wrong(
     message: str,
     clips: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_S", 0.3)
     store = Store.create(str(tmp_path / "store"), SPEC)
     arguments = ["build", "--dataset", "folders", "--audio", str(clips), "--store", store.url, *options]
     assert run(main, arguments) == code
     assert message in capsys.readouterr().err
 
 
+def test_another_backend_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--backend ray: expected one of loky, dask"):
+        run_build(tmp_path / "store", clips, backend="ray")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ("tcp://nonsense:port", "tcp://nonsense:port: not the address of a Dask scheduler"),
+        ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9: no Dask scheduler answers there"),
+    ],
+)
+def test_a_scheduler_that_is_not_there(scheduler: str, message: str) -> None:
+    with pytest.raises(FeatureStoreError, match=message), backends.connect(scheduler, timeout_s=0.3):
+        pytest.fail("there is none")
+
+
 def test_without_distributed_the_extra_is_named(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cluster.importlib.util.find_spec
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda n: None if n == "distributed" else real(n))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "distributed" else real(n))
     with pytest.raises(UsageError, match=r"pip install 'music-feature-store\[cluster\]'"):
         run_build(tmp_path / "store", clips, backend="dask", scheduler="tcp://127.0.0.1:9")
     assert not (tmp_path / "store").exists()
 
 
-def test_other_joblib_backends_by_name(clips: Path, tmp_path: Path) -> None:
-    report = run_build(tmp_path / "store", clips, backend="loky", limit=4)
-    assert (report.decoded, report.failed, report.excerpts) == (4, 0, 48)
+def some_tasks(store: Store, clips: Path, token: str) -> list[Task]:
+    shared = Task(store.root, "000001", token, (), 60.0)
+    return batches.tasks(shared, resume.plan(store, load("folders", audio=str(clips))).items, 2)
 
 
 def one_task(store: Store, clips: Path, token: str = "") -> Task:
@@ -264,9 +299,9 @@ def test_a_committed_batch_is_not_made_again(clips: Path, tmp_path: Path) -> Non
         broken = dataclasses.replace(task.items[0], track_id=1, path="bad.wav", source=str(bad), size=8)
         known = dataclasses.replace(task.items[1], known_hash=hash_of(task.items[1].source))
         task = dataclasses.replace(task, items=(task.items[0], known, broken))
-        first = worker.measure_batch(task)
+        first = measure_batch(task)
         before = {p.name: p.stat().st_ino for p in Path(store.root).rglob("*.parquet")}
-        again = worker.measure_batch(task)
+        again = measure_batch(task)
     assert first == again == Result(1, 12, 1, ((known.track_id, known.known_hash, known.mtime_ns),))
     assert {p.name: p.stat().st_ino for p in Path(store.root).rglob("*.parquet")} == before
 
@@ -285,12 +320,12 @@ def test_a_worker_with_other_libraries_must_measure_the_same(clips: Path, tmp_pa
     with lock.hold(store.fs, store.root, "test") as held:
         task = dataclasses.replace(one_task(store, clips, held.token), batch="000002-00000")
         store.update_manifest(golden={**record, "libraries": "librosa 0.0.1"})
-        assert worker.measure_batch(task).tracks == 2  # other versions, same values
+        assert measure_batch(task).tracks == 2  # other versions, same values
         moved = {k: v * 1.5 + 1 for k, v in record["values"].items()}
         store.update_manifest(golden={"libraries": "librosa 0.0.1", "values": moved})
         task = dataclasses.replace(task, batch="000002-00001")
         with pytest.raises(SpecMismatch, match=r"other values than those in store .*(?s:.)*librosa 0.0.1"):
-            worker.measure_batch(task)
+            measure_batch(task)
     assert not files.names(store.fs, store.path("excerpts")).count("000002-00001.parquet")
 
 
@@ -299,12 +334,12 @@ def test_the_store_is_named_so_that_a_worker_in_another_folder_finds_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[str] = []
-    real = building.Carrier.run
+    real = batches.measure
 
-    def spy(self: building.Carrier, tasks: list[Task], fd: int | None) -> Iterator[Result]:
-        seen.extend(t.store for t in tasks)
-        return real(self, tasks, fd)
+    def spy(store: Store, todo: Sequence[Task], pool: backends.Pool) -> Iterator[Result]:
+        seen.extend(t.store for t in todo)
+        return real(store, todo, pool)
 
-    monkeypatch.setattr(building.Carrier, "run", spy)
+    monkeypatch.setattr(batches, "measure", spy)
     run_build("store", clips, limit=1)
     assert seen == [str(tmp_path / "store")]

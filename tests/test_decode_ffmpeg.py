@@ -15,7 +15,9 @@ import soundfile
 
 from featurestore.audio import ffmpeg
 from featurestore.audio.decode import decode
+from featurestore.errors import AudioError
 from featurestore.spec import Spec
+from tests.builds import wait_until
 from tests.test_decode import RATE, failure, noise
 
 STAND_IN = """#!{python}
@@ -25,7 +27,10 @@ import numpy as np, soundfile
 args = sys.argv[1:]
 if args == ["-version"]:
     print("ffmpeg version 7.7 Copyright"); sys.exit()
-data = open(args[args.index("-i") + 1].removeprefix("file:"), "rb").read()
+path = args[args.index("-i") + 1].removeprefix("file:")
+data = open(path, "rb").read()
+if data.startswith(b"fLaC"):  # damaged: a real ffmpeg conceals it
+    data = open(path + ".concealed", "rb").read()
 if not data.startswith(b"FAKE"):
     sys.stderr.write("Invalid data found when processing input\\n"); sys.exit(1)
 if data[4:] == b"video":
@@ -49,7 +54,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     binary = tmp_path / "ffmpeg"
     binary.write_text(STAND_IN.format(python=sys.executable))
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(ffmpeg, "find", lambda: str(binary))
+    monkeypatch.setenv("PATH", str(tmp_path))
     return str(binary)
 
 
@@ -86,18 +91,59 @@ def test_the_fallback_refuses_too(tmp_path: Path) -> None:
     assert failure(path).kind == "no_audio"
 
 
-@pytest.mark.usefixtures("stand_in")
-def test_a_fallback_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "TIMEOUT_S", 1.0)
+def test_a_fallback_that_hangs_is_stopped(stand_in: str, tmp_path: Path) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"FAKEhang")
-    error = failure(path)
-    assert (error.stage, error.kind) == ("decode", "timeout")
+    with pytest.raises(AudioError, match=r"a.m4a: ffmpeg gave no more samples within 1 s") as caught:
+        ffmpeg.FfmpegReader(stand_in, str(path), "a.m4a", timeout_s=1.0)
+    assert (caught.value.stage, caught.value.kind) == ("decode", "timeout")
+
+
+def damaged_flac(path: Path, x: np.ndarray) -> Path:
+    """A FLAC whose middle libsndfile cannot read."""
+    soundfile.write(path, x, RATE)
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + b"\x55" * 4000 + data[middle + 4000 :])
+    return path
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_stops_libsndfile_in_the_middle_goes_to_the_fallback(tmp_path: Path) -> None:
+    x = noise(3.0, 2)
+    path = damaged_flac(tmp_path / "a.flac", x)
+    fake(tmp_path / "a.flac.concealed", x)
+    (found,) = decode(path, Spec(sample_rate=RATE, excerpt_seconds=3.0))
+    assert found.decoder == "ffmpeg"
+    np.testing.assert_array_equal(found.y, x.mean(axis=1))
+
+
+def test_without_a_fallback_it_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = failure(damaged_flac(tmp_path / "a.flac", noise(3.0, 2)))
+    assert (error.stage, error.kind) == ("decode", "truncated")
+    assert "libsndfile stopped while reading" in error.message
+
+
+def test_an_ffmpeg_ends_with_the_process_that_started_it(stand_in: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"FAKEhang")
+    code = f"from featurestore.audio import ffmpeg; ffmpeg.FfmpegReader({stand_in!r}, {str(path)!r}, 'a')"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+
+    def hanging() -> list[str]:
+        return [p for p in children.read_text().split() if "-version" not in Path(f"/proc/{p}/cmdline").read_text()]
+
+    assert wait_until(lambda: children.read_text() and hanging())
+    (child,) = hanging()
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not Path(f"/proc/{child}").exists())
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on this machine")
-def test_a_real_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "find", lambda: shutil.which("ffmpeg"))
+def test_a_real_ffmpeg(tmp_path: Path) -> None:
     x = noise(3.0, rate=44100)[:, 0] * np.linspace(0, 1, 3 * 44100, dtype=np.float32)
     soundfile.write(tmp_path / "a.wav", x, 44100, subtype="PCM_16")
     command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "alac", tmp_path / "a.m4a"]

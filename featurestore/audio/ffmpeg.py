@@ -6,19 +6,21 @@ and may leave the length open, as a pipe must.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
-import select
 import shutil
 import struct
 import subprocess
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 
+from featurestore.audio import children
 from featurestore.errors import AudioError
 
 BLOCK_BYTES = 1 << 19
@@ -29,22 +31,34 @@ _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
 
 
 class FfmpegReader:
-    """Samples of the first audio stream of `path`. Raises AudioError("open", ...) where ffmpeg finds none.
+    """Samples of the first audio stream of a file: see `decode.Reader`.
 
     Everything before an excerpt is decoded and dropped: ffmpeg's own seeking lands up to a packet away.
+
+    Parameters
+    ----------
+    binary, path : str
+        The ffmpeg to run, and the file to read.
+    label : str
+        What messages call the file.
+    timeout_s : float
+        Seconds that an ffmpeg may run.
+
+    Raises
+    ------
+    AudioError
+        "open", where ffmpeg finds no audio.
     """
 
     name = "ffmpeg"
 
-    def __init__(self, binary: str, path: str, label: str) -> None:
-        self._binary, self._path, self._label = binary, path, label
+    def __init__(self, binary: str, path: str, label: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._binary, self._path, self._label, self._timeout_s = binary, path, label, timeout_s
         self.version = _version(binary)
-        with tempfile.TemporaryFile() as log:
-            process = self._start(0, log, verbosity="info")
-            try:
-                header = _Pipe(process, label).read(_AU_HEADER.size)
-            finally:
-                _stop(process)
+        with self._running(0, verbosity="info") as (samples, log):
+            header = samples.read(_AU_HEADER.size)
+            if len(header) < _AU_HEADER.size:
+                samples.read()  # until it has ended, and said why
             log.seek(0)
             text = log.read().decode(errors="replace")
         if len(header) < _AU_HEADER.size:
@@ -57,58 +71,49 @@ class FfmpegReader:
         self.frames = round(seconds * self.rate) if seconds else sum(len(b) for b in self.blocks(0, None))
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """Yield float32 (n, channels) from frame `start`: `count` frames (None: all), fewer where the file ends."""
-        with tempfile.TemporaryFile() as log:
-            process = self._start(start, log)
-            try:
-                pipe = _Pipe(process, self._label)
-                offset = _AU_HEADER.unpack(pipe.read(_AU_HEADER.size) or bytes(_AU_HEADER.size))[1]
-                pipe.read(max(0, offset - _AU_HEADER.size))
-                width = 4 * self.channels
-                left = count
-                while left is None or left > 0:
-                    frames = BLOCK_BYTES // width if left is None else min(left, BLOCK_BYTES // width)
-                    data = pipe.read(frames * width)
-                    whole = len(data) // width
-                    if whole:
-                        raw = np.frombuffer(data, ">f4", whole * self.channels)
-                        yield raw.astype(np.float32).reshape(whole, self.channels)
-                    if whole < frames:
-                        return
-                    left = None if left is None else left - whole
-            finally:
-                _stop(process)
+        """See `decode.Reader`."""
+        width = 4 * self.channels
+        left = float("inf") if count is None else count
+        with self._running(start) as (samples, _):
+            offset = _AU_HEADER.unpack(samples.read(_AU_HEADER.size) or bytes(_AU_HEADER.size))[1]
+            samples.read(max(0, offset - _AU_HEADER.size))
+            while left > 0:
+                wanted = int(min(left, BLOCK_BYTES // width))
+                data = samples.read(wanted * width)
+                whole = len(data) // width
+                if whole:
+                    raw = np.frombuffer(data, ">f4", whole * self.channels)
+                    yield raw.astype(np.float32).reshape(whole, self.channels)
+                left = left - whole if whole == wanted else 0
 
-    def _start(self, first: int, log: IO[bytes], verbosity: str = "error") -> subprocess.Popen[bytes]:
+    @contextlib.contextmanager
+    def _running(self, first: int, verbosity: str = "error") -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """(Sun AU from frame `first`, messages) of an ffmpeg that is stopped with the block, or when its time is up."""
         trim = ["-af", f"atrim=start_sample={first}"] if first else []
         command = [self._binary, "-hide_banner", "-nostdin", "-threads", "1", "-v", verbosity]
         command += ["-i", f"file:{self._path}", "-map", "0:a:0", *trim, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
-
-
-class _Pipe:
-    """Reads what a process writes, until TIMEOUT_S after its start."""
-
-    def __init__(self, process: subprocess.Popen[bytes], label: str) -> None:
-        assert process.stdout is not None
-        self._fd = process.stdout.fileno()
-        self._label = label
-        self._deadline = time.monotonic() + TIMEOUT_S
-
-    def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, fewer at the end. Raises AudioError("decode", "timeout")."""
-        parts, left = [], size
-        while left:
-            ready, _, _ = select.select([self._fd], [], [], max(0.0, self._deadline - time.monotonic()))
-            if not ready:
-                text = f"{self._label}: ffmpeg gave no more samples within {TIMEOUT_S:g} s"
-                raise AudioError("decode", "timeout", text)
-            part = os.read(self._fd, left)
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                preexec_fn=functools.partial(children.end_with, os.getpid()),
+            )
+            assert process.stdout is not None
+            clock = threading.Timer(self._timeout_s, process.kill)
+            clock.start()
+            try:
+                yield process.stdout, log
+            finally:
+                late = not clock.is_alive()
+                clock.cancel()
+                process.stdout.close()
+                process.kill()
+                process.wait()
+        if late:
+            text = f"{self._label}: ffmpeg gave no more samples within {self._timeout_s:g} s"
+            raise AudioError("decode", "timeout", text)
 
 
 def find() -> str | None:
@@ -120,13 +125,6 @@ def _version(binary: str) -> str:
     first = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=30).stdout.split("\n")[0]
     match = re.match(r"ffmpeg version (\S+)", first)
     return match[1] if match else "unknown"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.stdout is not None:
-        process.stdout.close()
-    process.kill()
-    process.wait()
 
 
 def _refused(label: str, log: str) -> AudioError:

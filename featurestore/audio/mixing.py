@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from featurestore.extract.stft import KERNEL
 
-
-@KERNEL
+@numba.njit(cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 def mix(block, full_scale):  # type: ignore[no-untyped-def]
-    """Mean of the channels (librosa.to_mono) of float32 (n, channels), and two counts.
+    """Mean of the channels (librosa.to_mono), and what only the channels can tell.
 
-    The counts: samples of any channel at or beyond full scale, and mixed samples that are not finite.
+    Parameters
+    ----------
+    block : np.ndarray
+        float32 (n, channels).
+    full_scale : np.float32
+        From here on a sample counts as clipped.
+
+    Returns
+    -------
+    tuple of (np.ndarray, int, int)
+        float32 (n,); samples of any channel at or beyond full scale; mixed samples that are not finite.
     """
     frames, channels = block.shape
     flat = block.ravel()

@@ -1,28 +1,29 @@
 """The build: catalog a collection, then measure what the store does not have yet.
 
-The driver plans, hands out batches and keeps score; workers read the audio and write the batches themselves, so no
-audio and no value passes through here, and any joblib backend can carry the work.
+The driver plans, hands out batches and keeps score. Workers read the audio and write the batches themselves, so no
+audio and no value passes through here.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.compute as pc
 
 from featurestore import datasets
-from featurestore.build import resume, supervise
+from featurestore.build import backends, batches, resume
 from featurestore.datasets import Collection
-from featurestore.errors import MissingStore, UsageError
+from featurestore.errors import FeatureStoreError, MissingStore
 from featurestore.maintenance import compact, gc
 from featurestore.measure import golden
-from featurestore.measure.task import Item, Result, Task
+from featurestore.measure.task import Result, Task
 from featurestore.spec import Spec
-from featurestore.store import files, lock, places
+from featurestore.store import files, lock, places, validity
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.terminal import progress
@@ -30,7 +31,7 @@ from featurestore.terminal import progress
 EXCERPTS_PER_BATCH = 24
 BATCH_BYTES = 64e6  # long excerpts make smaller batches: a worker holds a whole one
 TIMEOUT_S = 300.0  # for one file, plus as long as its excerpts sound: 30 s of them take well under a second
-LOCAL = "threading"  # every job already is a process of its own; the driver's threads only wait for them
+LOCAL = "loky"
 DATASET_SPECS: dict[str, dict[str, Any]] = {"demo": {"excerpts": 3, "excerpt_seconds": 10.0}}
 
 
@@ -38,15 +39,30 @@ DATASET_SPECS: dict[str, dict[str, Any]] = {"demo": {"excerpts": 3, "excerpt_sec
 class BuildReport:
     """What a build did.
 
-    tracks      tracks of the collection with an audio file
-    already     of these, measured before
-    todo        files looked at by this build (all of them, if dry_run)
-    decoded     tracks measured now, as `excerpts` rows
-    unchanged   files with a new date and the recorded content, not decoded again
-    failed      files that failed now
-    failures    {kind: tracks} of the collection's current failures, old ones included
-    seconds     wall-clock time
-    warnings    of the collection and of what happened after the last batch
+    Attributes
+    ----------
+    store, dataset : str
+        Where, and of which collection.
+    tracks : int
+        Tracks of the collection with an audio file.
+    already : int
+        Of these, measured before.
+    todo : int
+        Files that this build looked at, or would look at.
+    decoded, excerpts : int
+        Tracks measured now, and their rows in `excerpts`.
+    unchanged : int
+        Files with a new date and the recorded content, not decoded again.
+    failed : int
+        Files that failed now.
+    failures : mapping of str to int
+        {kind: tracks} of the collection's current failures, old ones included.
+    seconds : float
+        Wall-clock time.
+    dry_run : bool
+        Whether nothing was written.
+    warnings : tuple of str
+        Of the collection, and of what happened after the last batch.
     """
 
     store: str
@@ -81,23 +97,62 @@ def build(
     limit: int | None = None,
     dry_run: bool = False,
 ) -> BuildReport:
-    """Catalog a collection (see `datasets.load`) and measure the tracks that the store lacks.
+    """Catalog a collection and measure the tracks that the store lacks.
 
-    spec        a Spec, or only the numbers that are asked for: the others are the store's, else the defaults
-    jobs        workers at once; backend: the joblib backend that carries them; scheduler: address of a Dask one
-    force       measure every track again; retry: the known failures too, though their files are the same
-    timeout_s   seconds that one file may take (default: 300, plus as long as its excerpts sound)
-    limit       measure at most this many tracks
-    dry_run     report what would be done and write nothing
+    Files that fail do not raise: they are rows of `failures`.
 
-    Raises UsageError, MissingInput (the collection), SpecMismatch (another spec, or libraries that measure other
-    values), StoreBusy, FeatureStoreError (the store cannot be written). Files that fail do not raise: they are rows
-    of `failures`.
+    Parameters
+    ----------
+    store_url : str
+        Path or fsspec URL of the store, which is made where there is none.
+    dataset, audio, metadata, subset : str, str or None
+        The collection: see `datasets.load`.
+    spec : Spec or mapping, optional
+        A Spec, or only the numbers that are asked for: the others are the store's, else the defaults.
+    jobs : int
+        Files that are measured at once on this machine.
+    backend : str
+        "loky" for processes of this machine, "dask" for a cluster.
+    scheduler : str, optional
+        Address of the Dask scheduler.
+    force : bool
+        Measure every track again.
+    retry : bool
+        Measure the known failures again, though their files are the same.
+    timeout_s : float, optional
+        Seconds that one file may take; by default 300, plus as long as its excerpts sound.
+    limit : int, optional
+        Measure at most this many tracks.
+    dry_run : bool
+        Report what would be done, and write nothing.
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    UsageError, MissingInput
+        The options contradict each other; the collection is not there.
+    SpecMismatch
+        The store was made with another spec, or the libraries here measure other values.
+    StoreBusy
+        Another command writes to the store.
+    FeatureStoreError
+        The store cannot be written, or no worker stays alive.
+
+    Examples
+    --------
+    >>> from featurestore.build.build import build
+    >>> report = build("data/store", dataset="folders", audio="music", jobs=4)  # doctest: +SKIP
+    >>> report.decoded, report.failures  # doctest: +SKIP
+    (1000, {'truncated': 2})
     """
     started = time.monotonic()
-    carrier = Carrier(jobs, backend, scheduler)
+    backends.require(backend, scheduler)
     places.refuse_inside(audio, "--audio", store_url)
     places.refuse_inside(metadata, "--metadata", store_url)
+    settings = _Settings(jobs, backend, scheduler, timeout_s, force)
     collection = datasets.load(dataset, audio=audio, metadata=metadata, subset=subset)
     options = {"force": force, "retry": retry, "limit": limit}
     if dry_run:
@@ -113,7 +168,7 @@ def build(
         seen = store.snapshot()  # once: it opens every batch
         warnings = _catalog(store, collection, seen)
         plan = resume.plan(store, collection, seen, **options)  # type: ignore[arg-type]
-        counts = _measure(store, plan.items, held, carrier, timeout_s, force) if plan.items else Result()
+        counts = _measure(store, plan, held, settings) if plan.items else Result()
         if plan.items:
             warnings += _finish(store, held)
             seen = store.snapshot()
@@ -125,7 +180,28 @@ def build(
 def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, dataset: str) -> Spec:
     """The spec in force: the numbers asked for, on top of the store's, else of the dataset's defaults.
 
-    Raises SpecMismatch, naming the numbers, where the store has measured rows and a number asked for differs.
+    Parameters
+    ----------
+    store : Store or None
+        None where there is none yet.
+    spec : Spec, mapping or None
+        What is asked for.
+    dataset : str
+        Kind of collection.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    SpecMismatch
+        The store has measured rows and a number asked for differs; the message names it.
+
+    Examples
+    --------
+    >>> settle_spec(None, {"n_mels": 64}, "demo").excerpts
+    3
     """
     base = store.spec if store and store.batches() else Spec(**DATASET_SPECS.get(dataset, {}))
     wanted = spec if isinstance(spec, Spec) else dataclasses.replace(base, **(spec or {}))
@@ -135,59 +211,36 @@ def settle_spec(store: Store | None, spec: Spec | Mapping[str, Any] | None, data
 
 
 def tracks_per_batch(spec: Spec) -> int:
-    """How many whole tracks make a batch: about 24 excerpts, fewer where they are long."""
+    """How many whole tracks make a batch: about 24 excerpts, fewer where they are long.
+
+    Parameters
+    ----------
+    spec : Spec
+        How many excerpts a track has, and how long they are.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> tracks_per_batch(Spec())
+    24
+    """
     excerpt = 4 * spec.n_mels * spec.n_frames(spec.excerpt_samples) + 2 * spec.wave_samples
     return max(1, int(min(EXCERPTS_PER_BATCH, BATCH_BYTES // excerpt)) // spec.excerpts)
 
 
-_HERE = "Leave it out to work on this machine."
-
-
 @dataclasses.dataclass(frozen=True)
-class Carrier:
-    """How batches reach workers: any registered joblib backend by name.
-
-    Raises UsageError for a backend that is unknown or not installed.
-    """
+class _Settings:
+    """How a build measures: see the parameters of `build`."""
 
     jobs: int
-    backend: str = LOCAL
-    scheduler: str | None = None
-
-    def __post_init__(self) -> None:
-        import joblib
-
-        if self.backend == "dask":
-            from featurestore.build import cluster
-
-            cluster.require_installed()
-            return
-        if self.scheduler is not None:
-            raise UsageError(
-                f"--scheduler is for the Dask backend, found it with {self.backend}", "Add --backend dask."
-            )
-        try:
-            with joblib.parallel_config(backend=self.backend) as config:
-                streams = self.backend == "sequential" or config["backend"].supports_return_generator
-        except (ValueError, ImportError) as error:
-            raise UsageError(f"--backend {self.backend}: {error}", _HERE) from None
-        if not streams:
-            raise UsageError(f"--backend {self.backend}: joblib cannot stream results from it", _HERE)
-
-    def run(self, tasks: Sequence[Task], lock_fd: int | None) -> Iterator[Result]:
-        """The results of `supervise.run_batch` on every task, in the order of completion."""
-        import joblib
-
-        if self.backend == "dask":
-            from featurestore.build import cluster
-
-            yield from cluster.run(tasks, self.scheduler)
-            return
-        # only processes of this one can inherit the lock; the others compare its token before they commit
-        fd = lock_fd if self.backend == LOCAL else None
-        with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
-            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-            yield from parallel(joblib.delayed(supervise.run_batch)(task, fd) for task in tasks)
+    backend: str
+    scheduler: str | None
+    timeout_s: float | None
+    force: bool
 
 
 def _existing(url: str) -> Store | None:
@@ -203,34 +256,32 @@ def _catalog(store: Store, collection: Collection, seen: Snapshot) -> tuple[str,
     return tuple(merge.update(store, collection, seen).warnings)
 
 
-def _measure(
-    store: Store, items: Sequence[Item], held: lock.Lock, carrier: Carrier, timeout_s: float | None, force: bool
-) -> Result:
-    """Measure `items` batch by batch; returns the sum."""
-    generation = store.next_generation()
-    size = tracks_per_batch(store.spec)
-    timeout_s = timeout_s or TIMEOUT_S + store.spec.excerpts * store.spec.excerpt_seconds
+def _measure(store: Store, plan: resume.Plan, held: lock.Lock, settings: _Settings) -> Result:
+    """Measure what the plan names, batch by batch; returns the sum."""
+    spec, generation = store.spec, f"{store.next_generation():06d}"
+    timeout_s = settings.timeout_s or TIMEOUT_S + spec.excerpts * spec.excerpt_seconds
     url = store.root if files.is_local(store.fs) else store.url  # a worker may run in another folder
-    tasks = [
-        Task(url, f"{generation:06d}-{i:05d}", held.token, tuple(items[start : start + size]), timeout_s)
-        for i, start in enumerate(range(0, len(items), size))
-    ]
+    shared = Task(url, generation, held.token, (), timeout_s)
+    todo = batches.tasks(shared, plan.items, tracks_per_batch(spec))
     total = Result()
     try:
-        with progress.bar("measuring tracks", len(items)) as bar:
-            _settle_golden(store, f"{generation:06d}", held, force)
-            for result in carrier.run(tasks, held.fd):
-                total += result
-                bar.advance(result.looked_at)
+        with (
+            progress.bar("measuring tracks", len(plan.items)) as bar,
+            backends.open_pool(settings.backend, settings.jobs, settings.scheduler, todo[0]) as pool,
+        ):
+            _settle_golden(store, generation, pool, settings.force)
+            with contextlib.closing(batches.measure(store, todo, pool)) as results:
+                for result in results:
+                    total += result
+                    bar.advance(result.files)
     finally:
-        supervise.close_pool(held.fd)
-        resume.remember(store, total.unchanged)
+        validity.remember(store, total.unchanged)
     return total
 
 
-def _settle_golden(store: Store, generation: str, held: lock.Lock, force: bool) -> None:
+def _settle_golden(store: Store, generation: str, pool: backends.Pool, force: bool) -> None:
     """Compare what the libraries measure now with what they measured when the store was begun."""
-    now = supervise.pool(held.fd).golden(store.spec.as_dict())
+    now = _golden(store, pool)
     before = store.manifest.get("golden")
     if before is None:
         store.update_manifest(golden=now)
@@ -239,6 +290,18 @@ def _settle_golden(store: Store, generation: str, held: lock.Lock, force: bool) 
         store.update_manifest(golden=now, values_since=generation)
     else:
         golden.require(before, now, store.url)
+
+
+def _golden(store: Store, pool: backends.Pool) -> dict[str, Any]:
+    """The golden record, measured by a worker; this compiles the kernels where no machine code is kept yet."""
+    for _ in range(2):  # a process may be killed by accident
+        ((_, record),) = pool.run(golden.measure, [store.spec])
+        if not isinstance(record, backends.Lost):
+            return dict(record)
+    raise FeatureStoreError(
+        f"the first worker ended before it measured anything ({record.exit_code or 'with its machine'})",
+        "Check the installation and memory; fewer --jobs need less. Then run the command again.",
+    )
 
 
 def _finish(store: Store, held: lock.Lock) -> tuple[str, ...]:

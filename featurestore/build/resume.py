@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
-
-import pyarrow as pa
 
 from featurestore import datasets
 from featurestore.datasets import Collection
 from featurestore.measure.task import MISSING, Item
-from featurestore.store import files, parquet
+from featurestore.store import files, validity
 from featurestore.store.snapshot import Snapshot
-from featurestore.store.store import TOUCHED, Store
+from featurestore.store.store import Store
 
-_TOUCHED = pa.schema([("track_id", pa.int64()), ("source_hash", pa.string()), ("source_mtime_ns", pa.int64())])
+_COLUMNS = ["track_id", "batch", "spec", "source_bytes", "source_mtime_ns", "source_hash"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """items: what to look at, by track id; tracks: those of the collection with a file; done: of these, measured;
-    failed: of these, known failures that are left alone."""
+    """What a build is to do.
+
+    Attributes
+    ----------
+    items : tuple of Item
+        Files to look at, by track id.
+    tracks : int
+        Tracks of the collection with a file.
+    done : int
+        Of these, measured before.
+    """
 
     items: tuple[Item, ...]
     tracks: int
     done: int
-    failed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,52 +58,46 @@ def plan(
     retry: bool = False,
     limit: int | None = None,
 ) -> Plan:
-    """Compare the collection's files with the store (None: there is none yet), as `snapshot` shows it (None: now).
+    """Compare the collection's files with the store.
 
-    force measures everything again, retry the known failures too; limit keeps the first tracks of what is to do.
+    Parameters
+    ----------
+    store : Store or None
+        None: there is none yet.
+    collection : Collection
+        Its tracks, and where their files are.
+    snapshot : Snapshot, optional
+        The store as it is to be read; the default is as it is now.
+    force : bool
+        Measure everything again.
+    retry : bool
+        Measure the known failures again.
+    limit : int, optional
+        Keep only the first tracks of what is to do.
+
+    Returns
+    -------
+    Plan
     """
     known = _known(store, snapshot or store.snapshot()) if store and not force else {}
-    items, done, failed = [], 0, 0
-    found = _files(collection)
-    for item in found:
+    items, done, present = [], 0, _files(collection)
+    for item in present:
         row = known.get(item.track_id)
         if row is None or (row.failed and retry) or row.size != item.size:
             items.append(item)
         elif row.mtime_ns == item.mtime_ns:
-            done, failed = done + (not row.failed), failed + row.failed
+            done += not row.failed
         else:
             items.append(dataclasses.replace(item, known_hash=row.hash))
-    return Plan(tuple(items[:limit]), len(found), done, failed)
-
-
-def remember(store: Store, unchanged: Iterable[tuple[int, str, int | None]]) -> None:
-    """Keep the new modification times of files whose content did not change: (track_id, hash, mtime)."""
-    rows = {t: {"track_id": t, "source_hash": h, "source_mtime_ns": m} for t, h, m in unchanged}
-    if not rows:
-        return
-    merged = {r["track_id"]: r for r in read_touched(store).to_pylist()} | rows
-    table = pa.Table.from_pylist([merged[t] for t in sorted(merged)], schema=_TOUCHED)
-    parquet.write(store.fs, store.path(TOUCHED), table, "touched")
-
-
-def read_touched(store: Store) -> pa.Table:
-    """The modification times that `remember` kept; empty where there are none (or they are damaged: only a hint)."""
-    import pyarrow.parquet as pq
-
-    try:
-        with store.fs.open(store.path(TOUCHED), "rb") as f:
-            return pq.read_table(f).cast(_TOUCHED)
-    except (OSError, pa.ArrowException):
-        return _TOUCHED.empty_table()
+    return Plan(tuple(items[:limit]), len(present), done)
 
 
 def _known(store: Store, snapshot: Snapshot) -> dict[int, _Known]:
-    touched = {t: (h, m) for t, h, m in zip(*read_touched(store).to_pydict().values(), strict=True)}
+    touched = {t: (h, m) for t, h, m in zip(*validity.touched(store).to_pydict().values(), strict=True)}
     since, fingerprint = store.values_since, store.spec.fingerprint
     known = {}
-    columns = ["track_id", "batch", "spec", "source_bytes", "source_mtime_ns", "source_hash"]
     for table in ("excerpts", "failures"):
-        rows = store.read_current(table, columns, snapshot)
+        rows = store.read_current(table, _COLUMNS, snapshot)
         for track, batch, spec, size, mtime, digest in zip(*rows.to_pydict().values(), strict=True):
             if spec != fingerprint or batch < since:
                 continue
@@ -116,23 +115,28 @@ def _files(collection: Collection) -> list[Item]:
     rows = collection.tracks.select(["track_id", "path"]).to_pydict()
     pairs = sorted((t, p) for t, p in zip(rows["track_id"], rows["path"], strict=True) if p is not None)
     fs, root = files.resolve(audio)
-    if files.is_local(fs):
-        return [_local(t, p, datasets.audio_path(audio, p)) for t, p in pairs]
-    listing = fs.find(root, detail=True)
-    return [_remote(t, p, datasets.audio_path(audio, p), listing.get(f"{root}/{p}")) for t, p in pairs]
+    listing = {} if files.is_local(fs) else fs.find(root, detail=True)
+    items = []
+    for track_id, path in pairs:
+        source = datasets.audio_path(audio, path)
+        size, mtime_ns = _local(source) if files.is_local(fs) else _remote(listing.get(f"{root}/{path}"))
+        items.append(Item(track_id, path, source, size, mtime_ns))
+    return items
 
 
-def _local(track_id: int, path: str, source: str) -> Item:
+def _local(source: str) -> tuple[int, int | None]:
+    """(bytes, modification time in nanoseconds) of a file of this machine."""
     try:
         found = os.stat(source)
     except OSError:
-        return Item(track_id, path, source, MISSING, None)
-    return Item(track_id, path, source, found.st_size, found.st_mtime_ns)
+        return MISSING, None
+    return found.st_size, found.st_mtime_ns
 
 
-def _remote(track_id: int, path: str, source: str, info: dict[str, object] | None) -> Item:
+def _remote(info: dict[str, object] | None) -> tuple[int, int | None]:
+    """The same of what a filesystem lists."""
     if info is None:
-        return Item(track_id, path, source, MISSING, None)
+        return MISSING, None
     when = info.get("LastModified") or info.get("mtime") or info.get("updated") or info.get("created")
     stamp = when.timestamp() if hasattr(when, "timestamp") else when if isinstance(when, int | float) else None
-    return Item(track_id, path, source, int(info["size"]), None if stamp is None else int(stamp * 1e9))  # type: ignore[call-overload]
+    return int(info["size"]), None if stamp is None else int(stamp * 1e9)  # type: ignore[call-overload]

@@ -20,7 +20,14 @@ SPEC_OPTIONS: tuple[tuple[str, type, str], ...] = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore build`.
+    """
+    from featurestore.build.backends import BACKENDS
     from featurestore.build.build import LOCAL, TIMEOUT_S
     from featurestore.datasets import DATASETS
     from featurestore.spec import Spec
@@ -31,7 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metadata", metavar="DIR", default=None, help="folder with the labels (dataset fma)")
     cli.add_subset(parser)
     cli.add_jobs(parser)
-    parser.add_argument("--backend", default=LOCAL, help="joblib backend that carries the batches; dask for a cluster")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default=LOCAL, help="what carries the batches: this machine, or a Dask cluster"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", default=None, help="Dask scheduler, such as tcp://host:8786")
     parser.add_argument("--force", action="store_true", help="measure every track again")
     parser.add_argument("--retry", action="store_true", help="try known failures again, though the files are the same")
@@ -61,7 +70,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code: 3 where files of the collection cannot be measured.
+    """
     from featurestore.build.build import build
 
     report = build(

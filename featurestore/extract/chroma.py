@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
+from featurestore.extract.kernel import KERNEL
 from featurestore.extract.shape import SILENCE_FLOOR, silence_magnitude
-from featurestore.extract.stft import KERNEL
 
 N_CHROMA = 12
 CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # each passed adds a quarter
@@ -58,10 +58,19 @@ def _peak_normalized(chroma: np.ndarray, floor: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=100)  # librosa's tunings are hundredths of a semitone
 def _bank(sample_rate: int, n_fft: int, tuning: float) -> np.ndarray:
-    """librosa.filters.chroma: float32 (12, bins)."""
-    import librosa
+    """librosa.filters.chroma: float32 (12, bins). Calling that one would compile kernels that nothing here uses.
 
-    return librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=tuning, n_chroma=N_CHROMA)
+    A Gaussian around each pitch class, as wide as the distance of two bins; bins count less the further they lie
+    from 880 Hz. The bin of 0 Hz has a place of its own, an octave and a half below the first.
+    """
+    hz = np.arange(1, n_fft) * (sample_rate / n_fft)
+    semitones = N_CHROMA * np.log2(hz * 16 / (440.0 * 2 ** (tuning / N_CHROMA)))  # above A0
+    semitones = np.concatenate([semitones[:1] - 1.5 * N_CHROMA, semitones])
+    width = np.append(np.maximum(np.diff(semitones), 1), 1)
+    distance = np.remainder(semitones - np.arange(N_CHROMA)[:, None] + 6, N_CHROMA) - 6
+    bank = np.exp(-2 * (distance / width) ** 2)
+    bank *= np.exp(-0.5 * ((semitones / N_CHROMA - 5) / 2) ** 2) / np.sqrt(np.square(bank).sum(axis=0))
+    return np.ascontiguousarray(np.roll(bank, -3, axis=0)[:, : 1 + n_fft // 2], np.float32)
 
 
 @functools.lru_cache(maxsize=1)

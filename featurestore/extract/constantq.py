@@ -12,11 +12,15 @@ import dataclasses
 import functools
 
 import numpy as np
+import scipy.fft
 
-from featurestore.extract.stft import KERNEL
+from featurestore.extract.stft import hann
 
 OCTAVES = 7
 BINS = 12
+C1 = 440.0 * 2.0 ** (-45 / BINS)  # Hz
+_Q = (2.0 ** (2 / BINS) + 1) / (2.0 ** (2 / BINS) - 1)  # librosa's frequency over bandwidth
+_HANN_BANDWIDTH = 1.50018310546875  # bins, of librosa.filters.window_bandwidth("hann")
 _HIGHEST_TUNING = 0.5  # semitones
 _SPARSITY = 0.01
 _CHUNK_BYTES = 1 << 23  # frames gathered at a time: long filters would otherwise take hundreds of megabytes
@@ -51,22 +55,28 @@ def pitch_classes(y: np.ndarray, sample_rate: int, hop: int, tuning: float) -> n
             signal = _decimate(signal, 2)
         n_frames = 1 + len(signal) // octave.hop
         total = np.zeros((n_frames, BINS), np.float32) if total is None else total[:n_frames]
-        length = len(octave.filters)
-        chunk = min(n_frames, max(1, _CHUNK_BYTES // (4 * length)))
-        frames = np.empty((chunk, length), np.float32)
-        for first in range(0, n_frames, chunk):
-            part = total[first : first + chunk]
-            _gather(signal, first, octave.hop, frames)
-            _add_magnitudes(frames[: len(part)] @ octave.filters, octave.scale, part)
+        _add_magnitudes(signal, octave, total)
     assert total is not None
     return np.ascontiguousarray(total.T)
+
+
+def _add_magnitudes(signal: np.ndarray, octave: Octave, total: np.ndarray) -> None:
+    """Add the magnitudes of an octave to (frames, 12): of the frames of librosa.stft with pad_mode="constant"."""
+    length = len(octave.filters)
+    padded = np.pad(signal, (length // 2, length))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[:: octave.hop]
+    chunk = max(1, _CHUNK_BYTES // (4 * length))
+    for first in range(0, len(total), chunk):
+        part = total[first : first + chunk]
+        response = np.square(np.ascontiguousarray(frames[first : first + len(part)]) @ octave.filters)
+        part += np.sqrt(response[:, :BINS] + response[:, BINS:]) * octave.scale
 
 
 @functools.lru_cache(maxsize=16)
 def fitting_octaves(sample_rate: int) -> int:
     """Octaves from C1 (at most 7, 0 if none) whose filters stay below Nyquist at any tuning."""
     for octaves in range(OCTAVES, 0, -1):
-        if _lengths(_frequencies(octaves, _HIGHEST_TUNING), sample_rate)[1] <= sample_rate / 2:
+        if _top(_frequencies(octaves, _HIGHEST_TUNING)) <= sample_rate / 2:
             return octaves
     return 0
 
@@ -78,13 +88,13 @@ def _plan(sample_rate: int, hop: int, tuning: float) -> tuple[int, tuple[Octave,
     freqs = _frequencies(n, tuning)
     early = _early_factor(sample_rate, hop, freqs)
     rate, hop = sample_rate / early, hop // early
-    lengths = _lengths(freqs, rate)[0]
+    lengths = _lengths(freqs, rate)
     octaves: list[Octave] = []
     gain, halve, filters = np.sqrt(early), False, None
     for i in range(n):
         own = slice(BINS * (n - 1 - i), BINS * (n - i))
         if filters is None or not halve:
-            filters = _filters(freqs, own, rate)
+            filters = _filters(freqs[own], rate)
         octaves.append(Octave(halve, hop, filters, (gain / np.sqrt(lengths[own])).astype(np.float32)))
         halve = hop % 2 == 0  # librosa stops halving at an odd hop and takes longer filters
         if halve:
@@ -94,40 +104,54 @@ def _plan(sample_rate: int, hop: int, tuning: float) -> tuple[int, tuple[Octave,
 
 
 def _frequencies(octaves: int, tuning: float) -> np.ndarray:
-    import librosa
-
-    lowest = librosa.note_to_hz("C1") * 2.0 ** (tuning / BINS)
-    return librosa.cqt_frequencies(BINS * octaves, fmin=lowest, bins_per_octave=BINS)
+    """librosa.cqt_frequencies from C1: Hz."""
+    return C1 * 2.0 ** (tuning / BINS) * 2.0 ** (np.arange(BINS * octaves) / BINS)
 
 
-def _lengths(freqs: np.ndarray, rate: float) -> tuple[np.ndarray, float]:
-    """Length of each filter in samples, and the frequency where the highest one ends."""
-    from librosa import filters
+def _lengths(freqs: np.ndarray, rate: float) -> np.ndarray:
+    """librosa.filters.wavelet_lengths: length of each filter in samples."""
+    return _Q * rate / freqs
 
-    return filters.wavelet_lengths(freqs=freqs, sr=rate, alpha=filters._relative_bandwidth(freqs=freqs))
+
+def _top(freqs: np.ndarray) -> float:
+    """The frequency where the highest filter ends."""
+    return float(freqs[-1] * (1 + 0.5 * _HANN_BANDWIDTH / _Q))
 
 
 def _early_factor(sample_rate: int, hop: int, freqs: np.ndarray) -> int:
     """librosa's early downsampling: a power of two that leaves room above the top and divides the hop."""
-    top = _lengths(freqs, sample_rate)[1]
-    room = max(0, int(np.ceil(np.log2(sample_rate / 2 / top)) - 1) - 1)
+    room = max(0, int(np.ceil(np.log2(sample_rate / 2 / _top(freqs))) - 1) - 1)
     twos = (hop & -hop).bit_length() - 1
     return 2 ** min(room, max(0, twos - len(freqs) // BINS + 1))
 
 
-def _filters(freqs: np.ndarray, own: slice, rate: float) -> np.ndarray:
-    """Time-domain equal of librosa's sparsified spectral filters: float32 (length, 24)."""
-    import scipy.fft
-    from librosa import filters, util
+def _filters(freqs: np.ndarray, rate: float) -> np.ndarray:
+    """Time-domain equal of librosa's sparsified spectral filters: float32 (length, 24).
 
-    alpha = filters._relative_bandwidth(freqs=freqs)[own]
-    basis, lengths = filters.wavelet(freqs=freqs[own], sr=rate, pad_fft=True, alpha=alpha)  # type: ignore[arg-type]
-    n = basis.shape[1]
+    They are those of librosa.filters.wavelet, which would compile kernels that nothing here uses: complex sines under
+    a Hann window, their magnitudes summing to one.
+    """
+    lengths = _lengths(freqs, rate)
+    n = int(2.0 ** np.ceil(np.log2(lengths.max())))
+    basis = np.zeros((BINS, n), np.complex64)
+    for row, freq, length in zip(basis, freqs, lengths, strict=True):
+        t = np.arange(-length // 2, length // 2)
+        sine = np.exp(2j * np.pi * freq / rate * t) * hann(len(t))
+        first = (n - len(t)) // 2
+        row[first : first + len(t)] = sine / np.abs(sine).sum()
     spectra = scipy.fft.fft(basis * (lengths[:, None] / n), axis=1)[:, : n // 2 + 1]
-    kept = util.sparsify_rows(spectra, quantile=_SPARSITY, dtype=np.complex64).toarray()
     # response = sum_k kept[k] rfft(frame)[k] = sum_i frame[i] fft(kept padded to n)[i]
-    response = scipy.fft.fft(kept.astype(np.complex128), n=n, axis=1)
+    response = scipy.fft.fft(_without_faint(spectra).astype(np.complex128), n=n, axis=1)
     return np.ascontiguousarray(np.concatenate([response.real, response.imag]).T.astype(np.float32))
+
+
+def _without_faint(spectra: np.ndarray) -> np.ndarray:
+    """librosa.util.sparsify_rows: complex64; the smallest values of a row, a hundredth of its sum, are 0."""
+    magnitude = np.abs(spectra)
+    ordered = np.sort(magnitude, axis=1)
+    share = np.cumsum(ordered / magnitude.sum(axis=1, keepdims=True), axis=1)
+    least = np.take_along_axis(ordered, np.argmin(share < _SPARSITY, axis=1)[:, None], axis=1)
+    return np.where(magnitude >= least, spectra, 0).astype(np.complex64)
 
 
 def _decimate(y: np.ndarray, factor: int) -> np.ndarray:
@@ -137,27 +161,3 @@ def _decimate(y: np.ndarray, factor: int) -> np.ndarray:
     out = soxr.resample(y, factor, 1, "soxr_hq")
     length = -(-len(y) // factor)
     return out[:length] if len(out) >= length else np.pad(out, (0, length - len(out)))
-
-
-@KERNEL
-def _gather(signal, first, hop, frames):  # type: ignore[no-untyped-def]
-    """Centred frames of the zero-padded signal, one a row: those of librosa.stft with pad_mode="constant"."""
-    length = frames.shape[1]
-    for t in range(frames.shape[0]):
-        start = (first + t) * hop - length // 2
-        if start >= 0 and start + length <= signal.shape[0]:
-            for i in range(length):
-                frames[t, i] = signal[start + i]
-        else:
-            for i in range(length):
-                at = start + i
-                frames[t, i] = signal[at] if 0 <= at < signal.shape[0] else np.float32(0)
-
-
-@KERNEL
-def _add_magnitudes(response, scale, total):  # type: ignore[no-untyped-def]
-    """total[t, b] += |response[t, b] + i response[t, 12 + b]| * scale[b]."""
-    for t in range(total.shape[0]):
-        for b in range(BINS):
-            re, im = response[t, b], response[t, BINS + b]
-            total[t, b] += np.sqrt(re * re + im * im) * scale[b]

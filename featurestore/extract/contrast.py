@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 
+from featurestore.extract.kernel import KERNEL
 from featurestore.extract.mel import power_to_db
-from featurestore.extract.stft import KERNEL, LANES
+from featurestore.extract.stft import LANES
 
 LOWEST_HZ = 200.0
 BANDS = 7  # below 200 Hz, and six octaves above
@@ -65,18 +66,18 @@ def extremes(magnitude, edges, first, peak, valley):  # type: ignore[no-untyped-
         begin, end = edges[band, 0], edges[band, 1]
         count = min(edges[band, 2], end - begin)
         # spectra fall: from this end the largest, and from the other the smallest, come early
-        _largest(magnitude, begin, end, 1, np.float32(1), count, kept)
+        _largest(magnitude, begin, end, np.int64(1), count, kept)
         for f in range(LANES):
             peak[band, first + f] = kept[:count, f].sum() / max(count, 1)
-        _largest(magnitude, end - 1, begin - 1, -1, np.float32(-1), count, kept)
+        _largest(magnitude, end - 1, begin - 1, np.int64(-1), count, kept)
         for f in range(LANES):
             valley[band, first + f] = -kept[:count, f].sum() / max(count, 1)
 
 
 @KERNEL
-def _largest(magnitude, begin, end, step, sign, count, kept):  # type: ignore[no-untyped-def]
-    """The `count` largest values of sign * magnitude[begin:end:step] of each frame, sorted by insertion."""
-    value = np.empty(LANES, np.float32)
+def _largest(magnitude, begin, end, step, count, kept):  # type: ignore[no-untyped-def]
+    """The `count` largest values of step * magnitude[begin:end:step] of each frame, sorted by insertion."""
+    value, sign = np.empty(LANES, np.float32), np.float32(step)
     kept[:count] = np.float32(-3e38)
     for k in range(begin, end, step):
         enter = 0

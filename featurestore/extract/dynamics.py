@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
-from featurestore.extract.stft import KERNEL, LANES, Block
+from featurestore.extract.kernel import KERNEL
+from featurestore.extract.stft import LANES, Block
 
 DELTA_WIDTH = 9
 _AMIN = 1e-10
@@ -15,17 +17,14 @@ _RUN = 8  # powers multiplied before one logarithm: 1e-10 ** 8 and 1e38 ** 8 bot
 
 def delta(mfcc: np.ndarray, order: int) -> np.ndarray:
     """librosa.feature.delta(mfcc, order=order), mode="nearest" below nine frames: float32, the shape of mfcc."""
-    coefficients = _delta_matrix(order)
-    half = DELTA_WIDTH // 2
-    frames = mfcc.shape[1]
-    short = frames < DELTA_WIDTH
-    source = np.pad(mfcc, ((0, 0), (half, half)), mode="edge") if short else mfcc
-    out = np.empty_like(mfcc)
-    _convolve(source, coefficients[half], out if short else out[:, half : frames - half])
-    if not short:
-        out[:, :half] = mfcc[:, :DELTA_WIDTH] @ coefficients[:half].T
-        out[:, -half:] = mfcc[:, -DELTA_WIDTH:] @ coefficients[-half:].T
-    return out
+    half, frames = DELTA_WIDTH // 2, mfcc.shape[1]
+    edges = ((0, 0), (half, half))
+    source = np.pad(mfcc, edges, mode="edge") if frames < DELTA_WIDTH else mfcc
+    inner = np.zeros((len(mfcc), source.shape[1] - 2 * half), np.float32)
+    for i, tap in enumerate(_delta_taps(order)):
+        inner += tap * source[:, i : i + inner.shape[1]]
+    # the polynomial through the first nine frames has one derivative of its own degree, and so have the last nine
+    return inner if source is not mfcc else np.pad(inner, edges, mode="edge")
 
 
 class Dynamics:
@@ -50,22 +49,11 @@ class Dynamics:
 
 
 @functools.lru_cache(maxsize=2)
-def _delta_matrix(order: int) -> np.ndarray:
-    """float32 (9, 9): row i gives the derivative at sample i of nine; the middle row is the filter everywhere else."""
-    import librosa
-
-    return librosa.feature.delta(np.eye(DELTA_WIDTH), order=order, width=DELTA_WIDTH).T.astype(np.float32)
-
-
-@KERNEL
-def _convolve(source, taps, out):  # type: ignore[no-untyped-def]
-    """out[r, t] = sum over i of taps[i] source[r, t + i]."""
-    for r in range(out.shape[0]):
-        for t in range(out.shape[1]):
-            total = np.float32(0)
-            for i in range(DELTA_WIDTH):
-                total += taps[i] * source[r, t + i]
-            out[r, t] = total
+def _delta_taps(order: int) -> np.ndarray:
+    """float32 (9,): the derivative of this order of the polynomial of this degree nearest to nine samples."""
+    t = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
+    fit = np.linalg.pinv(np.vander(t, order + 1, increasing=True))
+    return (math.factorial(order) * fit[order]).astype(np.float32)
 
 
 @KERNEL

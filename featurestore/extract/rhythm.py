@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import scipy.fft
 
-from featurestore.extract.stft import KERNEL
+from featurestore.extract.kernel import KERNEL
+from featurestore.extract.stft import hann
 
 START_BPM, MAX_BPM = 120.0, 320.0  # librosa.feature.tempo's prior: log-normal, one octave wide
 WINDOW_S = 8.0
@@ -64,13 +63,8 @@ def _mean_tempogram(onset: np.ndarray, length: int) -> np.ndarray:
     """librosa.feature.tempogram(onset_envelope=onset, win_length=length).mean(axis=1)."""
     ramped = np.pad(onset.astype(np.float64), length // 2, mode="linear_ramp", end_values=0)
     spectrum = scipy.fft.rfft(ramped[:length], 2 * length)
-    total = _sliding_power(ramped, len(onset), _hann(length), np.pad(spectrum.real, 2), np.pad(spectrum.imag, 2))
+    total = _sliding_power(ramped, len(onset), hann(length), np.pad(spectrum.real, 2), np.pad(spectrum.imag, 2))
     return np.asarray(scipy.fft.irfft(total, 2 * length)[:length] / len(onset))
-
-
-@functools.lru_cache(maxsize=4)
-def _hann(length: int) -> np.ndarray:
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 @KERNEL

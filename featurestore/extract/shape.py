@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.extract.stft import KERNEL, LANES, Block
+from featurestore.extract.kernel import KERNEL
+from featurestore.extract.stft import LANES, Block
 
 # A frame without a bin above what white noise of this RMS has (-144 dB full scale, below the last bit of 24-bit
 # audio) is silent: what is left there is rounding residue, and its shape means nothing.

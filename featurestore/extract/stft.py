@@ -12,15 +12,13 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 import scipy.fft
 
+from featurestore.extract.kernel import KERNEL
+
 LANES = 32
 _GROUP = 16  # frames in one pass of the FFT: fewer are not worth vector code to the compiler, more outgrow the L2 cache
-
-# contraction (fused multiply-add) only: sums keep the order they are written in
-KERNEL = numba.njit(cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +47,7 @@ def blocks(y: np.ndarray, n_fft: int, hop: int, power: np.ndarray) -> Iterator[B
     """
     n_frames = 1 + len(y) // hop
     columns = _columns(y, n_fft, hop, len(power) * LANES + -(-n_fft // hop))
-    window = _window(n_fft)
+    window = hann(n_fft)
     magnitude = np.empty(power.shape[1:], np.float32)
     power_of_two = n_fft & (n_fft - 1) == 0
     tables = _tables(n_fft) if power_of_two else None
@@ -86,10 +84,21 @@ def _columns(y, n_fft, hop, count):  # type: ignore[no-untyped-def]
     return out
 
 
-@functools.lru_cache(maxsize=8)
-def _window(n_fft: int) -> np.ndarray:
-    """Periodic Hann window: scipy.signal.get_window("hann", n_fft)."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+@functools.lru_cache(maxsize=32)
+def hann(length: int) -> np.ndarray:
+    """Periodic Hann window: scipy.signal.get_window("hann", length).
+
+    Parameters
+    ----------
+    length : int
+        Samples.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (length,).
+    """
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 @functools.lru_cache(maxsize=8)
@@ -144,7 +153,7 @@ def _transform(columns, first, hop, window, cos, sin, place, power, magnitude): 
             if row == hop:
                 row, column = 0, column + 1
         source, target = a, b
-        stride = 1
+        stride = np.int64(1)  # a plain 1 would be a type of its own, and the passes compiled for both
         while stride < half:
             if (half // stride) % 4 == 0:
                 _radix4(source, target, half, stride, cos, sin)

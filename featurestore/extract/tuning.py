@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from featurestore.extract import stft
-from featurestore.extract.stft import KERNEL, LANES, Block
+from featurestore.extract.kernel import KERNEL
+from featurestore.extract.stft import LANES, Block
 
 LOWEST_HZ, HIGHEST_HZ = 150.0, 4000.0
 THRESHOLD = 0.1  # of the loudest bin of the frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.extract.stft import KERNEL
+from featurestore.extract.kernel import KERNEL
 
 _THRESHOLD = np.float32(1e-10)  # librosa takes anything nearer to zero for zero
 

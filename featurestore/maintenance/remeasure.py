@@ -68,14 +68,14 @@ def _audio_files(store: Store) -> dict[int, str]:
 
 def _remeasure(store: Store, row: dict[str, Any], source: str | None, found: list[Damage], notes: list[str]) -> int:
     """Measure one track again and compare; returns the excerpts that were."""
-    from featurestore.measure import worker
+    from featurestore.measure.file import measure_file
 
     track, batch = int(row["track_id"]), str(row["batch"])
     if source is None:
         notes.append(f"track {track}: its audio is not known, not measured again")
         return 0
     try:
-        digest, measured = worker.measure_file(source, store.spec)
+        digest, measured = measure_file(source, store.spec)
     except (AudioError, FeatureStoreError) as error:  # the file, or the place of all files
         notes.append(f"track {track}: not measured again: {error.message}")
         return 0

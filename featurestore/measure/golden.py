@@ -6,10 +6,12 @@ mel. A build measures it once more and compares before it decodes anything.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import wave
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from featurestore import registry
 from featurestore.errors import SpecMismatch
 from featurestore.spec import Spec
 
+LIBRARIES = ("numba", "numpy", "scipy", "soundfile", "soxr")
 RATE = 44100
 SECONDS = 3.0
 # Machines differ in the last bits (vector width, FMA): measured below 1e-4 of a feature's own scale. A changed
@@ -26,8 +29,26 @@ TOLERANCE = 1e-3
 _SHOWN = 5
 
 
+@functools.cache
+def libraries() -> str:
+    """The versions behind the values.
+
+    Returns
+    -------
+    str
+        `librosa 0.11.0, numba 0.60.0, ...`
+    """
+    return ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+
+
 def signal() -> np.ndarray:
-    """int16 (n, 2) of SECONDS at RATE: a chord with vibrato, a rising sweep, noise from integers, and four clicks."""
+    """A chord with vibrato, a rising sweep, noise from integers, and four clicks.
+
+    Returns
+    -------
+    np.ndarray
+        int16 (n, 2): SECONDS at RATE.
+    """
     n = int(RATE * SECONDS)
     t = np.arange(n) / RATE
     chord = sum(np.sin(2 * np.pi * f * t + 3 * np.sin(2 * np.pi * 5 * t)) for f in (220.0, 277.2, 329.6))
@@ -42,11 +63,22 @@ def signal() -> np.ndarray:
     return np.rint(np.stack([left, right], axis=1) * 32767).clip(-32768, 32767).astype("<i2")
 
 
+@functools.cache
 def measure(spec: Spec) -> dict[str, Any]:
-    """The golden record under `spec`: {"libraries": versions, "values": {column: value}}; JSON-ready."""
+    """Measure the signal, once in a process.
+
+    Parameters
+    ----------
+    spec : Spec
+        How.
+
+    Returns
+    -------
+    dict
+        {"libraries": versions, "values": {column: value}}; JSON-ready.
+    """
     from featurestore import extract
     from featurestore.audio import decode
-    from featurestore.measure.worker import libraries
 
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
@@ -65,9 +97,24 @@ def measure(spec: Spec) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Columns whose golden value moved, largest first: `tempo_value_01: 120.2 stored, 117.5 now`.
+    """Columns whose golden value moved.
 
     A difference counts from TOLERANCE of the feature's own scale: the largest stored value among its dimensions.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Golden records.
+
+    Returns
+    -------
+    list of str
+        Largest first: `tempo_value_01: 120.2 stored, 117.5 now`.
+
+    Examples
+    --------
+    >>> differences({"values": {"tempo_value_01": 120.0}}, {"values": {"tempo_value_01": 117.0}})
+    ['tempo_value_01: 120 stored, 117 now']
     """
     a, b = old["values"], new["values"]
     scale: dict[str, float] = {}
@@ -85,7 +132,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def require(old: Mapping[str, Any], new: Mapping[str, Any], url: str) -> None:
-    """Raise SpecMismatch, naming columns and versions, if the libraries here give other values than the store's."""
+    """Refuse libraries that give other values than the store's.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Golden records of the store and of the libraries here.
+    url : str
+        The store, for the message.
+
+    Raises
+    ------
+    SpecMismatch
+        Naming columns and versions.
+    """
     moved = differences(old, new)
     if not moved:
         return

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 MISSING = -1  # the size of a file that is not there
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One audio file to measure. known_hash: leave it alone if its content is this; "" measures it anyway."""
+    """One audio file to measure.
+
+    Attributes
+    ----------
+    track_id : int
+        Whose file it is.
+    path : str
+        Its name within the collection, as rows and messages show it.
+    source : str
+        Where it lies: a path or an fsspec URL.
+    size : int
+        Bytes, as the driver saw the file; MISSING where there was none.
+    mtime_ns : int or None
+        Modification time, where the filesystem has one.
+    known_hash : str
+        The content that the store has measured: a file with this hash is left alone. Empty: measure it anyway.
+    """
 
     track_id: int
     path: str
@@ -23,29 +37,43 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A batch to make. blamed: files that took a process down, {track_id: (kind, message)}; they are not opened."""
+    """A batch to measure and commit.
+
+    Attributes
+    ----------
+    store : str
+        Path or URL of the store.
+    batch : str
+        Name that the batch will have.
+    token : str
+        Token of the lock that must still hold when the batch is committed.
+    items : tuple of Item
+        Its files.
+    timeout_s : float
+        Seconds that one file may take.
+    fault : tuple of (str, str) or None
+        (kind, message) where reading the files took a worker down: they are recorded as failures and not decoded.
+    """
 
     store: str
     batch: str
     token: str
     items: tuple[Item, ...]
     timeout_s: float
-    blamed: Mapping[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready; `from_json` reads it back."""
-        return {**dataclasses.asdict(self), "blamed": [[t, *b] for t, b in self.blamed.items()]}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Task:
-        """Read what `to_json` wrote."""
-        blamed = {t: (kind, message) for t, kind, message in values["blamed"]}
-        return cls(**{**values, "items": tuple(Item(**i) for i in values["items"]), "blamed": blamed})
+    fault: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a batch came to: counts, and (track_id, hash, mtime) of files whose content was the recorded one."""
+    """What became of the files of a batch.
+
+    Attributes
+    ----------
+    tracks, excerpts, failed : int
+        Tracks measured, rows of `excerpts`, and rows of `failures`.
+    unchanged : tuple of (int, str, int or None)
+        (track_id, hash, mtime_ns) of files whose content is the recorded one.
+    """
 
     tracks: int = 0
     excerpts: int = 0
@@ -53,7 +81,7 @@ class Result:
     unchanged: tuple[tuple[int, str, int | None], ...] = ()
 
     @property
-    def looked_at(self) -> int:
+    def files(self) -> int:
         """Files that the batch was given."""
         return self.tracks + self.failed + len(self.unchanged)
 

@@ -18,6 +18,7 @@ from featurestore.measure.file import measure_file
 from featurestore.spec import Spec
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
+from featurestore.terminal import progress
 from tests.builds import SPEC, content, differing, render_clip, render_clips, run_build
 
 
@@ -174,6 +175,15 @@ def test_failures_are_rows_and_the_good_tracks_are_there(copies: tuple[Path, Pat
     render_clip(audio / "rock" / "empty.wav", seed=5)
     fixed = run_build(store, audio)
     assert (fixed.decoded, dict(fixed.failures)) == (1, {"not_audio": 1})
+
+
+def test_the_progress_bar_counts_the_failures(copies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    audio, store = copies
+    steps: list[tuple[float, int]] = []
+    monkeypatch.setattr(progress.Bar, "advance", lambda self, n=1, *, failed=0: steps.append((n, failed)))
+    (audio / "rock" / "empty.wav").touch()
+    run_build(store, audio)
+    assert steps == [(1, 1)]
 
 
 def test_a_good_file_that_breaks_is_a_failure_and_its_rows_are_not_shown(copies: tuple[Path, Path]) -> None:

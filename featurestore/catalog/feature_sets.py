@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurestore.catalog import feature_columns
 from featurestore.catalog.feature_columns import FeatureTable
-from featurestore.datasets import Collection, tables
+from featurestore.datasets import Collection
+from featurestore.datasets.fma.tracks import metadata_folder
 from featurestore.datasets.paths import track_numbers
-from featurestore.errors import MissingInput, UsageError
+from featurestore.errors import UsageError
 from featurestore.store import files, parquet
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
@@ -225,8 +225,6 @@ def import_published(
     """
     if collection.name != "fma" or collection.metadata is None:
         return ()
-    from featurestore.datasets.fma.tracks import metadata_folder
-
     folder, reports = metadata_folder(collection.metadata), []
     for file, name in PUBLISHED.items():
         path = f"{folder}/{file}"
@@ -255,7 +253,6 @@ def _source_of(store: Store, name: str) -> object:
     if name not in store.feature_sets():
         return None
     try:
-        with tables.opened(store.fs.unstrip_protocol(store.feature_set_path(name))) as stream:
-            return json.loads((pq.read_metadata(stream).metadata or {}).get(_SOURCE, b"null"))
-    except (MissingInput, pa.ArrowException, ValueError):
+        return json.loads(parquet.notes(store.fs, store.feature_set_path(name)).get(_SOURCE, b"null"))
+    except (OSError, pa.ArrowException, ValueError):
         return None

@@ -47,9 +47,8 @@ def crossing(report: SplitReport) -> str:
         if report.without_artist
         else ""
     )
-    left_out = f"; {len(report.dropped)} left out so that none crosses" if report.dropped else ""
     unknown = f" ({report.unmeasured} tracks not measured yet)" if report.unmeasured else ""
     return (
         f"scheme {report.scheme}: {report.artists_crossing} of {report.artists} known artists cross splits\n{alone}"
-        f"{report.copies_crossing} of {report.copies} groups of exact copies cross splits{left_out}{unknown}"
+        f"{report.copies_crossing} of {report.copies} groups of exact copies cross splits{unknown}"
     )

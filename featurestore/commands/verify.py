@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         return EXIT_DONE
     words.note(f"{args.store}: {len(report.damages)} damages in {counts}")
     if args.repair:
-        lost = {d.file for d in report.damages} - {f"{f}" for f in report.dropped}
+        lost = {d.file for d in report.damages} - set(report.dropped)
         imported = sorted(f for f in lost if f.startswith("catalog/features_"))
         words.note(f"dropped: {', '.join(report.dropped) or 'nothing'}")
         words.note("Build or catalog every data set of the store again: just that is redone.")

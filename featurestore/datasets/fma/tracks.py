@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -131,7 +132,7 @@ def read_tracks(path: str, subset: str | None = None) -> tuple[pa.Table, list[st
     if not sum(map(len, found)):
         raise MissingInput(f"{path}: no tracks of the subset {subset or 'full'}", _FETCH)
     tracks, warnings = _convert(path, pa.Table.from_batches(found).combine_chunks())
-    first = _first_rows(tracks["track_id"])
+    first = np.sort(np.unique(tracks["track_id"].to_numpy(), return_index=True)[1])  # where each id first stands
     if len(first) < len(tracks):
         warnings.append(f"tracks.csv: {len(tracks) - len(first)} rows repeat a track id; the first of each is kept")
     return tracks.take(first), warnings
@@ -212,12 +213,6 @@ def parse_dates(values: pa.Array) -> tuple[pa.Array, list[str]]:
         result = pc.coalesce(result, pc.strptime(values, format=form, unit="s", error_is_null=True))
     lost = values.filter(pc.and_(pc.is_null(result), pc.is_valid(values)))
     return result, lost.slice(0, 3).to_pylist()
-
-
-def _first_rows(ids: pa.ChunkedArray) -> pa.Array:
-    """The row where each id first stands, in the order of rows."""
-    numbered = pa.table({"id": ids, "row": pa.array(range(len(ids)), pa.int64())})
-    return numbered.group_by("id").aggregate([("row", "min")])["row_min"].combine_chunks().sort()
 
 
 def _all_ids(source: str) -> set[int]:

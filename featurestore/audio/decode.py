@@ -76,7 +76,17 @@ class Excerpt:
 
 
 class Reader(Protocol):
-    """What a decoder offers: facts about the stream, and its samples from any frame on."""
+    """What a decoder offers: facts about the stream, and its samples from any frame on.
+
+    Attributes
+    ----------
+    name, version : str
+        The decoder, as `excerpts.decoder` and `excerpts.decoder_version` name it.
+    rate, channels : int
+        Sampling rate in Hz, and number of channels.
+    frames : int
+        Length that the file announces, in frames; it may be wrong.
+    """
 
     name: str
     version: str
@@ -85,7 +95,20 @@ class Reader(Protocol):
     frames: int  # announced, not to be trusted
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """Yield float32 (n, channels) from frame `start`: `count` frames (None: all), fewer where the file ends."""
+        """Yield the samples block by block.
+
+        Parameters
+        ----------
+        start : int
+            First frame, from 0.
+        count : int or None
+            How many frames; None for all that follow.
+
+        Yields
+        ------
+        np.ndarray
+            float32 (n, channels), full scale 1.0; fewer frames than asked for where the file ends.
+        """
 
 
 def decode(

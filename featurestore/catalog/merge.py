@@ -64,10 +64,20 @@ def update(store: Store, collection: Collection, snapshot: Snapshot | None = Non
     Parameters
     ----------
     store : Store
+        Opened under its lock.
     collection : Collection
         One of labels only leaves the audio paths alone that the store already has.
     snapshot : Snapshot, optional
         Of the store, by a caller who has one, for taking it opens every batch.
+
+    Returns
+    -------
+    CatalogReport
+
+    Raises
+    ------
+    FeatureStoreError
+        The store cannot be written, or a published table of features is damaged.
     """
     old = store.read_catalog("tracks")
     tracks = collection.tracks if collection.audio is not None else _keep_paths(old, collection.tracks)
@@ -113,9 +123,25 @@ def redraw_splits(store: Store) -> None:
 
 
 def split_report(store: Store, scheme: str, subset: str | None = None) -> SplitReport:
-    """The splits of `scheme` as the store has them; `subset` counts only its tracks (small < medium < large < full).
+    """Count the splits of a scheme as the store has them.
 
-    Raises MissingInput where the store has no such split, or no track of the subset in it.
+    Parameters
+    ----------
+    store : Store
+        With a catalog.
+    scheme : str
+        official, artist or random.
+    subset : str, optional
+        Count only the tracks of this subset (small < medium < large < full).
+
+    Returns
+    -------
+    SplitReport
+
+    Raises
+    ------
+    MissingInput
+        The store has no such split, or no track of the subset.
     """
     found, tracks = read_splits(store, scheme), store.read_catalog("tracks")
     if not found:
@@ -131,14 +157,40 @@ def split_report(store: Store, scheme: str, subset: str | None = None) -> SplitR
 
 
 def read_splits(store: Store, scheme: str) -> dict[int, str]:
-    """{track_id: split} of one scheme, in order of arrival."""
+    """Read the splits of one scheme.
+
+    Parameters
+    ----------
+    store : Store
+        With a catalog.
+    scheme : str
+        official, artist or random.
+
+    Returns
+    -------
+    dict of int to str
+        {track_id: split} in order of arrival; empty where there are none.
+    """
     rows = store.read_catalog("splits")
     rows = rows.filter(pc.equal(rows["scheme"], scheme))
     return dict(zip(rows["track_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
 
 
 def content_hashes(store: Store, snapshot: Snapshot | None = None) -> dict[int, str]:
-    """{track_id: content hash of its audio file} of every measured track."""
+    """Read what tells copies: the hash of every measured track's audio file.
+
+    Parameters
+    ----------
+    store : Store
+        With measured tracks or without.
+    snapshot : Snapshot, optional
+        The store as it is to be read; the default is as it is now.
+
+    Returns
+    -------
+    dict of int to str
+        {track_id: BLAKE2b of the file's bytes}.
+    """
     rows = store.read_current("excerpts", ["track_id", "source_hash"], snapshot)
     return dict(zip(rows["track_id"].to_pylist(), rows["source_hash"].to_pylist(), strict=True))
 

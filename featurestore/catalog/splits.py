@@ -82,14 +82,41 @@ def draw(
 
 
 def advice(scheme: str) -> str:
-    """What to do where a store has no split of `scheme`."""
+    """Say what to do where a store has no split of a scheme.
+
+    Parameters
+    ----------
+    scheme : str
+        official, artist or random.
+
+    Returns
+    -------
+    str
+        A sentence for the end of an error message.
+    """
     if scheme == "official":
         return "Only a data set with a published split (FMA) has an official one; use the scheme artist instead."
     return "Splits are drawn with the labels: `python -m featurestore catalog --dataset NAME ...`."
 
 
 def copies(content: Mapping[int, str]) -> list[list[int]]:
-    """Groups of two or more tracks with the same content hash, each sorted."""
+    """Group the tracks whose audio files are equal.
+
+    Parameters
+    ----------
+    content : mapping of int to str
+        {track_id: hash of the audio file}; tracks with an empty hash are left out.
+
+    Returns
+    -------
+    list of list of int
+        Groups of two or more track ids, each sorted.
+
+    Examples
+    --------
+    >>> copies({1: "x", 2: "y", 3: "x", 4: ""})
+    [[1, 3]]
+    """
     groups = defaultdict(list)
     for track, digest in sorted(content.items()):
         if digest:
@@ -153,7 +180,25 @@ def _in_order(groups: Mapping[int, list[int]], scheme: str, seed: int) -> list[t
 
 
 def mix(keys: np.ndarray, seed: int) -> np.ndarray:
-    """A 64-bit hash (splitmix64) of each uint64 key; the same on every machine."""
+    """Hash numbers with splitmix64; the same on every machine.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray
+        uint64, any shape.
+    seed : int
+        0 or more; another seed gives another order.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint64, of the shape of `keys`.
+
+    Examples
+    --------
+    >>> mix(np.array([0], np.uint64), seed=0)  # the first number that splitmix64 gives from the state 0
+    array([16294208416658607535], dtype=uint64)
+    """
     z = keys.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -39,9 +39,21 @@ _Notes = collections.defaultdict[str, list[str]]  # {reason: names of what was l
 
 
 def scan(audio: str) -> Scan:
-    """Every audio file below the folder or URL `audio`, known by its suffix (see paths.AUDIO_SUFFIXES).
+    """Find every audio file below a folder, known by its suffix (see `paths.AUDIO_SUFFIXES`).
 
-    Raises MissingInput where there is none.
+    Parameters
+    ----------
+    audio : str
+        Folder or URL.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no audio file below it.
     """
     notes = _Notes(list)
     found = _scan_url(audio, notes) if paths.is_url(audio) else _scan_local(audio, notes)

@@ -28,6 +28,10 @@ def time_limit(seconds: float) -> Iterator[None]:
     ----------
     seconds : float
         How long the block may take.
+
+    Yields
+    ------
+    None
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -46,6 +50,11 @@ def local_copy(source: str, label: str) -> Iterator[str]:
         Path or fsspec URL.
     label : str
         What messages call the file.
+
+    Yields
+    ------
+    str
+        A temporary copy is gone after the block.
 
     Raises
     ------

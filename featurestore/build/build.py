@@ -23,7 +23,7 @@ from featurestore.maintenance import compact, gc
 from featurestore.measure import golden
 from featurestore.measure.task import Result, Task
 from featurestore.spec import Spec
-from featurestore.store import files, lock, places, validity
+from featurestore.store import files, lock, places, touched
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.terminal import progress
@@ -275,7 +275,7 @@ def _measure(store: Store, plan: resume.Plan, held: lock.Lock, settings: _Settin
                     total += result
                     bar.advance(result.files)
     finally:
-        validity.remember(store, total.unchanged)
+        touched.remember(store, total.unchanged)
     return total
 
 

@@ -120,7 +120,7 @@ def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _weights(source: int, target: int) -> Any:
-    """Sparse float32 matrix (target, source): each row weighs the inputs under a triangle of the output pixel's width."""
+    """Sparse float32 (target, source): each row weighs the inputs under a triangle of the output pixel's width."""
     from scipy.sparse import csr_array
 
     scale = source / target

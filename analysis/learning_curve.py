@@ -132,7 +132,7 @@ def learning_curve(
             scored_on=scored,
             n_scored=score.n_tracks,
             repeats=repeats,
-            settings={n: dict(grid.FIXED[n]) for n in models},
+            fixed_settings={n: dict(grid.FIXED[n]) for n in models},
         ),
         clock=clock,
         tables={"power_law": [law.row(m, score.n_tracks) for m, law in laws.items()]},

@@ -121,7 +121,7 @@ def pca_study(
             store,
             data,
             scored_on=scored,
-            settings={n: dict(grid.FIXED[n]) for n in models},
+            fixed_settings={n: dict(grid.FIXED[n]) for n in models},
             verdict={"components": verdict.components, "gap": vars(verdict.gap), "accuracy": vars(verdict.score)},
         ),
         clock=clock,

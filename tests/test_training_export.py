@@ -158,6 +158,29 @@ def test_a_complete_export_is_left_alone_and_other_choices_replace_it(store: Sto
     assert other.sidecar.plan != first.sidecar.plan  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("stranger", ["training-00000-of-00001-5.tfrec", "dataset.json"])
+def test_a_folder_of_other_files_is_refused_and_left_alone(
+    store: Store, tmp_path: Path, stranger: str, force: bool
+) -> None:
+    file = tmp_path / "mel" / stranger
+    file.parent.mkdir()
+    file.write_bytes(b"{}")
+    with pytest.raises(UsageError, match="no data set of ours") as caught:
+        export(store, output=str(tmp_path), force=force)
+    assert "--output" in str(caught.value)
+    assert _bytes(tmp_path / "mel") == {stranger: hashlib.sha256(b"{}").hexdigest()}
+
+
+def test_a_sidecar_of_another_version_is_replaced(store: Store, tmp_path: Path) -> None:
+    made = export(store, output=str(tmp_path), shards=1).sidecar
+    file = tmp_path / "mel" / sidecar.NAME
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    (tmp_path / "mel" / "mine.txt").write_text("notes")
+    assert export(store, output=str(tmp_path), shards=1).sidecar == made
+    assert (tmp_path / "mel" / "mine.txt").read_text() == "notes"
+
+
 def test_a_dry_run_writes_nothing(store: Store, tmp_path: Path) -> None:
     done = export(store, output=str(tmp_path / "x"), dry_run=True)
     assert sum(r["records"] for r in done.table.to_pylist()) == TRACKS * EXCERPTS

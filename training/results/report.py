@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,14 @@ def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], 
         "gap_at_last_epoch": round(gap_at(history, last), 4),
     }
     _put(folder, "metrics.json", _json(facts))
-    _put(folder, "curves.png", _png(curves(history, title)))
-    _put(folder, "confusion.png", _png(confusion(evaluation)))
+    _put(folder, "curves.png", _png(curves, history, title))
+    _put(folder, "confusion.png", _png(confusion, evaluation))
 
 
 def write_evaluation(folder: str, evaluation: Evaluation) -> None:
     """Write what one reading of a split gives: <split>.json and <split>_confusion.png in `folder`."""
     _put(folder, f"{evaluation.split}.json", _json(evaluation.as_dict()))
-    _put(folder, f"{evaluation.split}_confusion.png", _png(confusion(evaluation)))
+    _put(folder, f"{evaluation.split}_confusion.png", _png(confusion, evaluation))
 
 
 def curves(history: list[dict[str, float]], title: str) -> Any:
@@ -155,9 +156,13 @@ def _json(facts: dict[str, Any]) -> bytes:
     return (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _png(figure: Any) -> bytes:
+def _png(draw: Callable[..., Any], *args: Any) -> bytes:
+    import matplotlib
+
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=120, metadata={"Software": None})
+    # genres and paths may hold `$`, which matplotlib would read as mathematics
+    with matplotlib.rc_context({"text.parse_math": False}):
+        draw(*args).savefig(sink, format="png", dpi=120, metadata={"Software": None})
     return sink.getvalue()
 
 

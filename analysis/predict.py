@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from analysis import options
-from analysis.evaluation import Answers, Card, answer, audio_files
+from analysis.evaluation import Answers, Card, answer
 from analysis.models import persist
 from featurestore import registry
 from featurestore.datasets import encode_name
+from featurestore.datasets.scan import audio_files
 from featurestore.errors import AudioError, FeatureStoreError
 from featurestore.store.store import OWN_SET, Store
 from featurestore.terminal import cli, progress

@@ -32,10 +32,6 @@ class Components:
     explained: np.ndarray
     loadings: np.ndarray
 
-    def needed(self, share: float) -> int:
-        """The smallest number of components that keep this share of the variance."""
-        return components_for(self.explained, share)
-
 
 def components_for(explained: np.ndarray, share: float) -> int:
     """The smallest number of components that keep a share of the variance.

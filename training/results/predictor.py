@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evaluation import Answers, Card, answer, audio_files
+from analysis.evaluation import Answers, Card, answer
 from featurestore import registry
 from featurestore.datasets import encode_name
+from featurestore.datasets.scan import audio_files
 from featurestore.errors import AudioError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
 from featurestore.store.store import Store

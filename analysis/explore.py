@@ -142,7 +142,18 @@ def _picture(store: Store, about: Mapping[str, Any]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, explore, print."""
+    """Parse the command line, describe the store, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("explore", __doc__)
     parser.add_argument("--tracks", metavar="ID,ID", type=options.numbers, default=None, help="tracks to draw")
     return options.run(explore, parser, argv)

@@ -243,7 +243,18 @@ def _frames(store: Store, kind: str, data: Data, subset: str | None, seed: int, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, study, print."""
+    """Parse the command line, run the study, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("pca_study", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(grid.CLASSICAL), help="models to study")

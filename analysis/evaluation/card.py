@@ -68,7 +68,13 @@ class Card:
     facts: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """The card as JSON can hold it."""
+        """Give the card as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            By field; the spec as `Spec.as_dict` gives it, or None.
+        """
         return dataclasses.asdict(self) | {"spec": self.spec.as_dict() if self.spec else None}
 
     def require_spec(self, store_spec: Spec | None = None, store: str = "") -> None:

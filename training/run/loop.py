@@ -383,7 +383,19 @@ def class_weights(data: DataSet, settings: Settings) -> np.ndarray:
 
 
 def describe(data: DataSet, settings: Settings, device: Device) -> list[str]:
-    """What a run is about to do, in lines for people."""
+    """Say what a run is about to do.
+
+    Parameters
+    ----------
+    data : DataSet
+    settings : Settings
+    device : Device
+
+    Returns
+    -------
+    list of str
+        Lines for people: model and data, device and batch, what of the data is damaged.
+    """
     side = data.sidecar
     per_device = catalogue.batch_size(settings, data.records("training"))
     lines = [

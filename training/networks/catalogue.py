@@ -10,7 +10,7 @@ from featurestore.errors import UsageError
 from training.networks import networks
 from training.shards.sidecar import Sidecar
 
-KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}  # the kind of record that each model reads
+KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}  # the records that each reads
 WINDOW_SECONDS = 3.0  # of a mel window; frames are then cut to a multiple of 16, which the pooling divides
 
 

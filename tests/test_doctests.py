@@ -29,6 +29,13 @@ MODULES = {
     "training.run.devices": (),
 }
 
+# modules whose examples need nothing
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = (
+    path.relative_to(ROOT) for path in sorted((ROOT / "featurestore").rglob("*.py")) if ">>> " in path.read_text()
+)
+PURE = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
@@ -49,3 +56,8 @@ def test_everything_the_warehouse_offers_has_an_example() -> None:
     offered = {name: getattr(warehouse, name).__doc__ or "" for name in warehouse.__all__}
     assert [name for name, text in offered.items() if ">>>" not in text or "Examples\n" not in text] == []
     assert set(warehouse.__all__) <= set(dir(warehouse))
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_examples_of_pure_functions_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

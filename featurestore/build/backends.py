@@ -88,6 +88,10 @@ def open_pool(backend: str, jobs: int, scheduler: str | None, task: Task) -> Ite
     task : Task
         One that the pool will run: the workers of a cluster are asked whether they can.
 
+    Yields
+    ------
+    Pool
+
     Raises
     ------
     FeatureStoreError
@@ -214,6 +218,10 @@ def connect(scheduler: str, timeout_s: float = CONNECT_S) -> Iterator[Any]:
     timeout_s : float
         How long to wait for an answer.
 
+    Yields
+    ------
+    distributed.Client
+
     Raises
     ------
     FeatureStoreError
@@ -257,7 +265,18 @@ class DaskPool:
         self._name = str(client.scheduler.address)
 
     def check(self, task: Task) -> None:
-        """Wait for the first worker, then raise FeatureStoreError naming the workers that cannot run `task`."""
+        """Wait for the first worker, then make sure that every worker can run a task.
+
+        Parameters
+        ----------
+        task : Task
+            One that the pool will run.
+
+        Raises
+        ------
+        FeatureStoreError
+            No worker comes, or some cannot run it; the message names them.
+        """
         try:
             self._client.wait_for_workers(1, timeout=self._patience_s)
         except TimeoutError:
@@ -279,7 +298,26 @@ class DaskPool:
             )
 
     def run(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """See `LocalPool.run`. `Lost` is a call that took down as many workers as the scheduler allows (four)."""
+        """Call a function with each of some arguments: see `LocalPool.run`.
+
+        Parameters
+        ----------
+        function : Callable
+            Importable by the workers.
+        arguments : iterable
+            Of the calls.
+
+        Yields
+        ------
+        tuple of (int, Any)
+            Index of the argument, and what the function returned, in the order of completion. `Lost` is a call that
+            took down as many workers as the scheduler allows (four).
+
+        Raises
+        ------
+        FeatureStoreError
+            The scheduler is lost, or no worker has been there for `patience_s` seconds.
+        """
         from distributed import as_completed
 
         futures = {self._client.submit(function, a, pure=False): n for n, a in enumerate(arguments)}

@@ -45,7 +45,7 @@ def test_pca_of_known_covariance() -> None:
     found = components.decompose(np.column_stack([a, a, -a, b]).astype(np.float32))
     assert found.explained[:2] == pytest.approx([0.75, 0.25], abs=0.01)
     assert np.abs(found.loadings[0]) == pytest.approx([3**-0.5] * 3 + [0], abs=0.03)
-    assert (found.needed(0.7), found.needed(0.95)) == (1, 2)
+    assert [components.components_for(found.explained, s) for s in (0.7, 0.95)] == [1, 2]
 
 
 def test_all_components_change_nothing(store: Store) -> None:

@@ -80,7 +80,9 @@ def examples_of(
             "Look with `python -m featurestore status` and `splits`; build with `python -m featurestore build`.",
         )
     rows = _with_artist(store, rows)
-    values = snapshot if feature_set in (None, OWN_SET) else _imported_values(store, feature_set)
+    values = snapshot
+    if feature_set not in (None, OWN_SET):
+        values = hashlib.sha256(store.fs.cat_file(store.feature_set_path(feature_set))).hexdigest()
     return Examples(rows, columns, snapshot, _fingerprint(store, values, columns, rows))
 
 
@@ -100,10 +102,6 @@ def _feature_rows(store: Store, scheme: str, subset: str | None, feature_set: st
     of = dict(zip(chosen["track_id"].to_pylist(), chosen["split"].to_pylist(), strict=True))
     split = pa.array([of.get(track) for track in m.track_ids.tolist()], pa.string())
     return pa.table([m.track_ids, m.excerpts, pa.array(list(m.y), pa.string()), split], _COLUMNS[:4]), m.columns
-
-
-def _imported_values(store: Store, feature_set: str) -> str:
-    return hashlib.sha256(store.fs.cat_file(store.feature_set_path(feature_set))).hexdigest()
 
 
 def _fingerprint(store: Store, values: str, columns: tuple[str, ...], rows: pa.Table) -> str:

@@ -57,7 +57,13 @@ class Exported:
     kept: int
 
     def notes(self) -> list[str]:
-        """What a person should know beside the table: where the shards are, what was kept, what is missing."""
+        """Say what a person should know beside the table.
+
+        Returns
+        -------
+        list of str
+            Where the shards are, what they hold, what was there already, and which split has no record.
+        """
         if self.sidecar is None:
             return [f"{self.folder}: nothing was written (dry run)"]
         side = self.sidecar

@@ -30,7 +30,12 @@ class Moments:
 
     @classmethod
     def none(cls) -> Moments:
-        """Of no array at all."""
+        """Start with no array at all.
+
+        Returns
+        -------
+        Moments
+        """
         return cls(np.zeros(1), np.zeros(1), np.zeros(1))
 
     def add(self, kind: str, array: np.ndarray) -> None:
@@ -49,11 +54,22 @@ class Moments:
         self.squares = self.squares + np.einsum("ij,ij->j", values, values)
 
     def see(self, shape: tuple[int, ...]) -> None:
-        """Note the shape of a record, also of one that the sums leave out."""
+        """Note the shape of a record, also of one that the sums leave out.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Time first.
+        """
         self.longest = max(self.longest, shape)
 
     def merge(self, other: Moments) -> None:
-        """Add the sums of another set of arrays."""
+        """Add the sums of other arrays.
+
+        Parameters
+        ----------
+        other : Moments
+        """
         self.n = self.n + other.n
         self.total = self.total + other.total
         self.squares = self.squares + other.squares
@@ -74,11 +90,25 @@ class Moments:
         return {"mean": [float(f"{v:.6g}") for v in mean], "std": [float(f"{v:.6g}") for v in std]}
 
     def as_dict(self) -> dict[str, Any]:
-        """The sums as JSON keeps them, exactly."""
+        """Give the sums as JSON keeps them, exactly.
+
+        Returns
+        -------
+        dict
+        """
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Moments:
-        """The moments that `as_dict` gave."""
+        """Take up the sums that `as_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        Moments
+        """
         n, total, squares = (np.array(values[name], np.float64) for name in ("n", "total", "squares"))
         return cls(n, total, squares, tuple(values["longest"]))

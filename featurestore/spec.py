@@ -139,17 +139,6 @@ class Spec:
         text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def differences(self, other: Spec) -> list[str]:
-        """Differences for people, one per field.
-
-        Examples
-        --------
-        >>> Spec().differences(Spec(n_mels=64))
-        ['n_mels: 128 here, 64 there']
-        """
-        mine, theirs = self.as_dict(), other.as_dict()
-        return [f"{k}: {mine[k]} here, {theirs[k]} there" for k in mine if mine[k] != theirs[k]]
-
     def require(self, other: Spec, *, here: str, there: str) -> None:
         """Refuse another spec than this one.
 
@@ -165,11 +154,8 @@ class Spec:
         SpecMismatch
             If a number differs; the message names each.
         """
-        found = [
-            f"{k}: {here} has {a}, {there} has {other.as_dict()[k]}"
-            for k, a in self.as_dict().items()
-            if a != other.as_dict()[k]
-        ]
+        mine, theirs = self.as_dict(), other.as_dict()
+        found = [f"{k}: {here} has {mine[k]}, {there} has {theirs[k]}" for k in mine if mine[k] != theirs[k]]
         if found:
             raise SpecMismatch(
                 "the specs differ, and values made with different specs are never mixed:\n  " + "\n  ".join(found),

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import posixpath
 import re
@@ -317,14 +316,6 @@ class Store:
     def feature_sets(self) -> tuple[str, ...]:
         """Names of the imported feature sets (without the measured set `librosa`)."""
         return tuple(n.removeprefix("features_") for n in self.catalog_names() if n.startswith("features_"))
-
-    def catalog_digest(self) -> str:
-        """16 hexadecimal digits that change when the content of a catalog table does."""
-        found = hashlib.sha256()
-        for name in self.catalog_names():
-            notes = parquet.notes(self.fs, self.catalog_path(name))
-            found.update(name.encode() + notes.get(parquet.CONTENT, b""))
-        return found.hexdigest()[:16]
 
     def catalog_path(self, name: str) -> str:
         """Path of a catalog table."""

@@ -52,6 +52,26 @@ SET lock_configuration = true;
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
 
+def open_store(store: Store | str | os.PathLike[str]) -> Store:
+    """The store that the caller named or already opened.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    MissingStore, SpecMismatch, StoreDamaged
+        As `Store.open`.
+    """
+    return store if isinstance(store, Store) else Store.open(os.fspath(store))
+
+
 def connect(
     store: Store | str | os.PathLike[str], *, read_only: bool = True, memory_limit: str | None = None
 ) -> duckdb.DuckDBPyConnection:
@@ -87,7 +107,7 @@ def connect(
     ...     connection.execute("SELECT count(*) FROM tracks WHERE genre = 'Blues'").fetchall()
     [(8,)]
     """
-    opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
+    opened = open_store(store)
     connection = duckdb.connect(":memory:", config=_CONFIG)
     filesystem = SnapshotFiles(opened)
     # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
@@ -98,7 +118,7 @@ def connect(
     if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
         connection.execute("SET enable_progress_bar = false")
     try:
-        derived.attach(connection, opened, filesystem)
+        interruptible(connection, lambda: derived.attach(connection, opened, filesystem))
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
     register_mel_db(connection, opened.spec)
@@ -182,7 +202,7 @@ def relation(
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None = None) -> T:
     """`work()`, which uses `connection`, in a thread of its own, so that Ctrl-C or a time limit can stop its query.
 
-    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
+    Ctrl-C in the thread that asks makes DuckDB raise RuntimeError, not always KeyboardInterrupt.
 
     Raises
     ------

@@ -61,6 +61,21 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: str) -> None:
     connection.execute(f"ATTACH {literal(path)} AS {NAME} (READ_ONLY)")
 
 
+def is_kept(store: Store) -> bool:
+    """Whether a connection finds the database of the store as it is now.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    bool
+        False where the next connection makes a database first.
+    """
+    return files.is_local(store.fs) and os.path.exists(store.path(places.DERIVED, state(store)[0]))
+
+
 def _attach_kept(connection: duckdb.DuckDBPyConnection, store: Store, filesystem: SnapshotFiles) -> bool:
     """Attach the database in the store, made now where it is not there; False where that cannot be."""
     if not files.is_local(store.fs):
@@ -71,6 +86,8 @@ def _attach_kept(connection: duckdb.DuckDBPyConnection, store: Store, filesystem
         if not os.path.exists(path):
             _keep(connection, store, filesystem, name)
         _attach(connection, path)
+    except duckdb.InterruptException:
+        raise  # who ended this wants no other database either
     except (OSError, duckdb.Error, FeatureStoreError):
         return False  # the Parquet files answer, or say what is wrong
     filesystem.show(f"{table}/{batch}.parquet" for table in schemas.MEASURED for batch in batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,6 @@ import duckdb
 from featurestore.errors import EXIT_DONE, Ended, FeatureStoreError, UsageError
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
-from warehouse.database.connection import connect
 from warehouse.shell import named, shell
 
 HELP = """\
@@ -46,7 +44,7 @@ def run(store: Store | str | os.PathLike[str], **session_options: Any) -> int:
 
     session_options go to prompt_toolkit's PromptSession (its input and output).
     """
-    with contextlib.closing(connect(store)) as connection:
+    with shell.connected(store) as connection:
         session = _session(connection, **session_options)
         name = store.url if isinstance(store, Store) else os.fspath(store)
         words.note(f"store {name}: SQL ends with a semicolon, .tables shows what there is, .help the rest")

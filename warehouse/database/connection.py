@@ -13,21 +13,19 @@ import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from featurestore.errors import REPAIR, FeatureStoreError, StoreDamaged, UsageError
-from featurestore.store import places
+from featurestore.spec import Spec
+from featurestore.store import arrays, places
 from featurestore.store.store import Store
 from warehouse.database import derived
 from warehouse.database.readonly import PREFIX, SnapshotFiles
 from warehouse.database.sql import literal
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from featurestore.spec import Spec
 
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object] | None
@@ -121,7 +119,7 @@ def connect(
         interruptible(connection, lambda: derived.attach(connection, opened, filesystem))
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
-    register_mel_db(connection, opened.spec)
+    _register_mel_db(connection, opened.spec)
     if memory_limit is not None:
         _limit_memory(connection, memory_limit)
     if read_only:
@@ -173,18 +171,15 @@ def query(store: Store | str | os.PathLike[str], sql: str, parameters: Parameter
     'Blues'
     """
     with contextlib.closing(connect(store)) as connection:
-        return interruptible(connection, lambda: fetch(connection, sql, parameters))
+        try:
+            return interruptible(connection, lambda: _fetch(connection, sql, parameters))
+        except (duckdb.Error, RuntimeError) as error:
+            raise failure(error) from None
 
 
-def fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None) -> pa.Table:
-    """Run `sql` on `connection` and return its rows. Raises FeatureStoreError with DuckDB's message."""
-    import pyarrow as pa
-
-    try:
-        rows = relation(connection, sql, parameters)
-        return pa.table({}) if rows is None else rows.to_arrow_table()
-    except (duckdb.Error, RuntimeError) as error:
-        raise failure(error) from None
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> pa.Table:
+    rows = relation(connection, sql, parameters)
+    return pa.table({}) if rows is None else rows.to_arrow_table()
 
 
 def relation(
@@ -252,15 +247,10 @@ def _advice(error: Exception, text: str) -> str:
     return ""
 
 
-def register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
+def _register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
     """Register `mel_db(mel BLOB) -> FLOAT[]`: the dB values of a stored mel spectrogram, band-major, as one list."""
 
     def mel_db(column: Any) -> Any:  # DuckDB evaluates the annotations
-        import numpy as np
-        import pyarrow as pa
-
-        from featurestore.store import arrays
-
         mels = [arrays.decode_mel(v.as_buffer(), spec.n_mels).ravel() for v in column]
         offsets = np.cumsum([0, *(m.size for m in mels)], dtype=np.int32)
         values = np.concatenate([np.empty(0, np.float32), *mels])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +149,17 @@ def completer(connection: duckdb.DuckDBPyConnection) -> Any:
     """Completion of SQL words, functions, and what the store has: views, columns, named queries."""
     from prompt_toolkit.completion import WordCompleter
 
-    words = sorted({row[0] for row in connection.execute(_WORDS).fetchall()} | set(_dot_words()))
-    return WordCompleter(words, ignore_case=True)
-
-
-def _dot_words() -> Iterator[str]:
-    yield from (line.split()[0] for line in HELP.splitlines()[1:])
-    yield from (query.name for query in named.named_queries())
-
-
-def history_path() -> Path:
-    """Where the prompt keeps its history."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "music-feature-store" / "sql_history"
+    known = {row[0] for row in connection.execute(_WORDS).fetchall()}
+    commands = {line.split()[0] for line in HELP.splitlines()[1:]}
+    queries = {query.name for query in named.named_queries()}
+    return WordCompleter(sorted(known | commands | queries), ignore_case=True)
 
 
 def _history() -> Any:
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    path = history_path()
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(state) / "music-feature-store" / "sql_history"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()

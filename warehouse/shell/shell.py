@@ -190,10 +190,13 @@ def _answer(
     if rows is None:
         return None
     shown = printable(rows, format)
+    if limit is not None:
+        shown = shown.limit(limit + 1)
     try:
-        return _take(shown, limit)
+        table = shown.to_arrow_table()
     except duckdb.Error as error:
         raise type(error)(_own_line(str(error), shown, sql)) from None
+    return table.slice(0, limit), limit is not None and len(table) > limit
 
 
 def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
@@ -201,18 +204,3 @@ def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
     around, found, _ = shown.sql_query().partition(sql)
     more = around.count("\n") if found else 0
     return re.sub(r"(?<=\nLINE )\d+(?=:)", lambda line: str(int(line[0]) - more), message)
-
-
-def _take(rows: duckdb.DuckDBPyRelation, limit: int | None) -> Answer:
-    if limit is None:
-        return rows.to_arrow_table(), False
-    # read no further than what is printed: a row of `mel` is a quarter of a megabyte
-    with contextlib.closing(rows.to_arrow_reader(limit + 1)) as reader:
-        batches, n = [], 0
-        for batch in reader:
-            batches.append(batch)
-            n += len(batch)
-            if n > limit:
-                break
-        table = pa.Table.from_batches(batches, schema=reader.schema)
-    return table.slice(0, limit), n > limit

@@ -1,7 +1,7 @@
 """Which rows of a store are exported: keys with their labels, and a fingerprint of all that they stand for.
 
-An example is one labelled excerpt of one split. An artist is an int64; a track whose artist is unknown is an artist of
-its own (negative), as in `warehouse.Matrix`.
+An example is one labelled excerpt of one split. Its artist is the `artist_group` of SQL, by the rule that splits are
+drawn by: an int64, negative for a track whose artist is unknown, which is an artist of its own.
 """
 
 from __future__ import annotations
@@ -87,10 +87,9 @@ def examples_of(
 
 
 def _with_artist(store: Store, rows: pa.Table) -> pa.Table:
-    tracks = store.read_catalog("tracks", ["track_id", "artist_id"])
-    known = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True))
-    ids = rows["track_id"].to_pylist()
-    artists = [-1 - i if known.get(i) is None else known[i] for i in ids]
+    tracks = warehouse.query(store, "SELECT track_id, artist_group FROM tracks")
+    groups = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_group"].to_pylist(), strict=True))
+    artists = [groups[track] for track in rows["track_id"].to_pylist()]
     return rows.append_column("artist", pa.array(artists, pa.int64())).select(_COLUMNS)
 
 

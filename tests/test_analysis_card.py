@@ -12,7 +12,6 @@ import pytest
 
 from analysis.evaluation import UNKNOWN, Answers, Card, answer, find_model, load_model, save_model
 from analysis.evaluation.card import CARD_FILE, seal
-from featurestore.datasets.scan import audio_files
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
 

@@ -127,6 +127,12 @@ def read(fs: Any, path: str, columns: Sequence[str] | None = None, *, threads: b
         return pq.ParquetFile(f, page_checksum_verification=True).read(wanted, use_threads=threads)
 
 
+def notes(fs: Any, path: str) -> dict[bytes, bytes]:
+    """The notes in a file's footer. Raises OSError, pa.ArrowException as `read` does."""
+    with files.open_file(fs, path) as f:
+        return pq.read_metadata(f).metadata or {}
+
+
 def check_content(path: str) -> None:
     """Raise ValueError unless the rows and columns of a local file are those that its footer names."""
     file = pq.ParquetFile(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import warehouse
 from featurestore.store.store import Store
 from featurestore.terminal import cli
 from tests.factories import make_store
@@ -43,7 +44,9 @@ def quoted() -> list[tuple[str, tuple[str, ...]]]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     genres = ("Rock", "Hip-Hop", "Krautrock")
-    return make_store(str(tmp_path_factory.mktemp("quoted") / "store"), tracks=24, genres=genres)
+    store = make_store(str(tmp_path_factory.mktemp("quoted") / "store"), tracks=24, genres=genres)
+    warehouse.connect(store).close()  # so that no question has to say that it makes the database
+    return store
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in quoted()])

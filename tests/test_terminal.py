@@ -199,7 +199,7 @@ sys.exit(cli.run(main))
 )
 def test_a_signal_ends_a_command_with_a_message_and_its_code(number: signal.Signals, code: int, word: str) -> None:
     # the suite itself may run under nohup, whose children ignore a hangup
-    heard = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n{SLEEPER}"
+    heard = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n{SLEEPER}"
     with subprocess.Popen(
         [sys.executable, "-c", heard], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:

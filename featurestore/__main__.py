@@ -11,7 +11,18 @@ from featurestore.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, run one command, return its exit code."""
+    """Parse the command line and run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code of the command.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = cli.Parser(prog="python -m featurestore", description=__doc__)
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.evaluation import UNKNOWN, Answers, Card, answer, audio_files, find_model, load_model, save_model
+from analysis.evaluation import UNKNOWN, Answers, Card, answer, find_model, load_model, save_model
 from analysis.evaluation.card import CARD_FILE, seal
 from featurestore.errors import FeatureStoreError, MissingInput, SpecMismatch
 from featurestore.spec import Spec
@@ -138,14 +138,3 @@ def test_the_exit_code_says_what_failed(capsys: pytest.CaptureFixture[str]) -> N
     assert Answers(rows, {"b.wav": "empty"}, 0.5).report() == 3
     assert "failed: b.wav: empty" in capsys.readouterr().err
     assert Answers([], {"b.wav": "empty"}, 0.5).report() == 1
-
-
-def test_folders_give_their_audio(tmp_path: Path) -> None:
-    for name in ("b/x.mp3", "b/a.wav", "b/notes.txt", "one.xyz"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b/x.mp3").write_bytes(b"1")
-    found = audio_files([str(tmp_path / "one.xyz"), str(tmp_path / "b")])
-    assert [Path(p).name for p in found] == ["one.xyz", "a.wav", "x.mp3"]
-    with pytest.raises(MissingInput, match="no such file or folder"):
-        audio_files([str(tmp_path / "nowhere")])

@@ -21,7 +21,20 @@ MODULES = {
     "warehouse.arrays.matrices": ("store",),
     "warehouse.arrays.streams": ("store",),
     "warehouse.shell.named": ("store",),
+    "analysis.models.grid": (),
+    "analysis.options": (),
+    "analysis.studies.powerlaw": (),
+    "training.networks.catalogue": (),
+    "training.results.saved": (),
+    "training.run.devices": (),
 }
+
+# modules whose examples need nothing
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = (
+    path.relative_to(ROOT) for path in sorted((ROOT / "featurestore").rglob("*.py")) if ">>> " in path.read_text()
+)
+PURE = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +56,8 @@ def test_everything_the_warehouse_offers_has_an_example() -> None:
     offered = {name: getattr(warehouse, name).__doc__ or "" for name in warehouse.__all__}
     assert [name for name, text in offered.items() if ">>>" not in text or "Examples\n" not in text] == []
     assert set(warehouse.__all__) <= set(dir(warehouse))
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_examples_of_pure_functions_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

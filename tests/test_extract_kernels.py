@@ -205,7 +205,7 @@ def test_statistics(frames: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         skew, kurtosis = scipy.stats.skew(wide, axis=1), scipy.stats.kurtosis(wide, axis=1)
-    expected = (wide.mean(1), wide.std(1), skew, kurtosis, np.median(x, 1), wide.min(1), wide.max(1))
+    expected = (wide.mean(1), wide.std(1), skew, kurtosis, np.median(wide, 1), wide.min(1), wide.max(1))
     for name, value in zip(names, expected, strict=True):
         np.testing.assert_allclose(found[name], np.nan_to_num(value), rtol=1e-9, atol=1e-12, err_msg=name)
 

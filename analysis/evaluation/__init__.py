@@ -20,7 +20,6 @@ from analysis.evaluation.intervals import (
 from analysis.evaluation.paired import holm, mcnemar, paired_difference
 from analysis.evaluation.reading import Evaluation, evaluate
 from analysis.evaluation.scored import Scored, by_track, concat, cross_entropy
-from featurestore.datasets.scan import audio_files
 
 __all__ = [
     "RESAMPLES",
@@ -32,7 +31,6 @@ __all__ = [
     "Scored",
     "accuracy_interval",
     "answer",
-    "audio_files",
     "bootstrap_mean",
     "by_track",
     "class_scores",

@@ -20,7 +20,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -76,7 +76,17 @@ class Excerpt:
 
 
 class Reader(Protocol):
-    """What a decoder offers: facts about the stream, and its samples from any frame on."""
+    """What a decoder offers: facts about the stream, and its samples from any frame on.
+
+    Attributes
+    ----------
+    name, version : str
+        The decoder, as `excerpts.decoder` and `excerpts.decoder_version` name it.
+    rate, channels : int
+        Sampling rate in Hz, and number of channels.
+    frames : int
+        Length that the file announces, in frames; it may be wrong.
+    """
 
     name: str
     version: str
@@ -85,7 +95,20 @@ class Reader(Protocol):
     frames: int  # announced, not to be trusted
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """Yield float32 (n, channels) from frame `start`: `count` frames (None: all), fewer where the file ends."""
+        """Yield the samples block by block.
+
+        Parameters
+        ----------
+        start : int
+            First frame, from 0.
+        count : int or None
+            How many frames; None for all that follow.
+
+        Yields
+        ------
+        np.ndarray
+            float32 (n, channels), full scale 1.0; fewer frames than asked for where the file ends.
+        """
 
 
 def decode(
@@ -116,7 +139,9 @@ def decode(
     import soundfile
 
     label = os.fspath(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "stream"))
-    head, size = _look(source, label)
+    with open_audio(source, label) as file:
+        head, size = file.read(formats.SNIFF_BYTES), file.seek(0, os.SEEK_END)
+        file.seek(0)
     if not size:
         raise AudioError("open", "empty", f"{label}: the file is empty (0 bytes)")
     opened = False
@@ -136,20 +161,36 @@ def decode(
         return _read_excerpts(ffmpeg.FfmpegReader(binary, path, label), spec, label)
 
 
-def _look(source: str | os.PathLike[str] | BinaryIO, label: str) -> tuple[bytes, int]:
-    """The first bytes of the source and its size. Raises AudioError (missing, unreadable)."""
+@contextlib.contextmanager
+def open_audio(source: str | os.PathLike[str] | BinaryIO, label: str) -> Iterator[Any]:
+    """Open a file for reading; what is no regular file is never opened, for a FIFO would wait for ever.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or binary file object
+        A path of this machine, or a seekable file, which is yielded as it is and stays open.
+    label : str
+        What messages call it.
+
+    Yields
+    ------
+    binary file object
+        From the beginning of the file.
+
+    Raises
+    ------
+    AudioError
+        missing, or unreadable: also where reading fails within the block.
+    """
     try:
         if not isinstance(source, str | os.PathLike):
-            size = source.seek(0, os.SEEK_END)
             source.seek(0)
-            head = source.read(formats.SNIFF_BYTES)
-            source.seek(0)
-            return head, size
-        found = os.stat(source)
-        if not stat.S_ISREG(found.st_mode):
+            yield source
+            return
+        if not stat.S_ISREG(os.stat(source).st_mode):
             raise AudioError("open", "unreadable", f"{label}: not a regular file")
         with open(source, "rb") as file:
-            return file.read(formats.SNIFF_BYTES), found.st_size
+            yield file
     except FileNotFoundError:
         raise AudioError("open", "missing", f"{label}: no such file") from None
     except OSError as error:

@@ -71,7 +71,25 @@ class FfmpegReader:
         self.frames = round(seconds * self.rate) if seconds else sum(len(b) for b in self.blocks(0, None))
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """See `decode.Reader`."""
+        """Yield the samples block by block: see `decode.Reader`.
+
+        Parameters
+        ----------
+        start : int
+            First frame, from 0.
+        count : int or None
+            How many frames; None for all that follow.
+
+        Yields
+        ------
+        np.ndarray
+            float32 (n, channels), full scale 1.0.
+
+        Raises
+        ------
+        AudioError
+            timeout, where ffmpeg runs longer than `timeout_s`.
+        """
         width = 4 * self.channels
         left = float("inf") if count is None else count
         with self._running(start) as (samples, _):
@@ -117,7 +135,13 @@ class FfmpegReader:
 
 
 def find() -> str | None:
-    """The ffmpeg on PATH, or None."""
+    """Find the ffmpeg of this machine.
+
+    Returns
+    -------
+    str or None
+        Path of the `ffmpeg` on PATH; None where there is none.
+    """
     return shutil.which("ffmpeg")
 
 

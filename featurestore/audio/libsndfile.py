@@ -41,7 +41,25 @@ class LibsndfileReader:
         self._lead = self.rate if file.format == "MP3" else 0
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """See `decode.Reader`."""
+        """Yield the samples block by block: see `decode.Reader`.
+
+        Parameters
+        ----------
+        start : int
+            First frame, from 0.
+        count : int or None
+            How many frames; None for all that follow.
+
+        Yields
+        ------
+        np.ndarray
+            float32 (n, channels), full scale 1.0.
+
+        Raises
+        ------
+        soundfile.LibsndfileError
+            libsndfile stops in the middle of the file.
+        """
         position, end = start, self.frames if count is None else min(start + count, self.frames)
         block = max(1, self._block_samples // self.channels)
         while position < end:
@@ -58,7 +76,18 @@ class LibsndfileReader:
 
 @contextlib.contextmanager
 def opened(source: str | os.PathLike[str] | BinaryIO, block_samples: int = BLOCK_SAMPLES) -> Iterator[LibsndfileReader]:
-    """A reader of a path or a seekable binary file object, closed at the end.
+    """Open a file with libsndfile, and close it with the block.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or binary file object
+        A path of this machine, or a seekable file.
+    block_samples : int
+        Samples of a block, over all channels.
+
+    Yields
+    ------
+    LibsndfileReader
 
     Raises
     ------

@@ -19,9 +19,14 @@ _saved: int | None = None
 
 @contextlib.contextmanager
 def libraries() -> Iterator[None]:
-    """Drop what is written to standard error within the block. Exceptions pass, and threads may be inside together.
+    """Drop what is written to standard error within the block; exceptions pass.
 
-    What other threads print meanwhile is dropped too, so keep the block to the call of the library.
+    Threads may be inside together. What other threads print meanwhile is dropped too, so keep the block to the call of
+    the library.
+
+    Yields
+    ------
+    None
     """
     global _inside, _saved
     with _guard:

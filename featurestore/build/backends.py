@@ -19,6 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pyarrow as pa
@@ -87,6 +88,10 @@ def open_pool(backend: str, jobs: int, scheduler: str | None, task: Task) -> Ite
         Calls at once on this machine; on a cluster its workers decide.
     task : Task
         One that the pool will run: the workers of a cluster are asked whether they can.
+
+    Yields
+    ------
+    Pool
 
     Raises
     ------
@@ -173,6 +178,7 @@ class LocalPool:
         settings = {"initializer": start_worker, "initargs": (os.getpid(), self._name)}
         with joblib.parallel_config("loky", n_jobs=max(2, self._jobs), inner_max_num_threads=1, **settings):
             parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=self._jobs)
+        resource_tracker.ensure_running()  # joblib starts it too, and starting it ends every mask
         # workers inherit the mask: Ctrl-C is for the driver, also while they are still starting
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -192,6 +198,7 @@ def start_worker(driver: int, name: str) -> None:
         Of the pool.
     """
     children.end_with(driver)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("PYTHONFAULTHANDLER", "")  # a crash is a row of `failures`, not a traceback on the screen
     pa.set_cpu_count(1)
 
@@ -213,6 +220,10 @@ def connect(scheduler: str, timeout_s: float = CONNECT_S) -> Iterator[Any]:
         Its address, such as tcp://host:8786.
     timeout_s : float
         How long to wait for an answer.
+
+    Yields
+    ------
+    distributed.Client
 
     Raises
     ------
@@ -257,7 +268,18 @@ class DaskPool:
         self._name = str(client.scheduler.address)
 
     def check(self, task: Task) -> None:
-        """Wait for the first worker, then raise FeatureStoreError naming the workers that cannot run `task`."""
+        """Wait for the first worker, then make sure that every worker can run a task.
+
+        Parameters
+        ----------
+        task : Task
+            One that the pool will run.
+
+        Raises
+        ------
+        FeatureStoreError
+            No worker comes, or some cannot run it; the message names them.
+        """
         try:
             self._client.wait_for_workers(1, timeout=self._patience_s)
         except TimeoutError:
@@ -279,7 +301,26 @@ class DaskPool:
             )
 
     def run(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """See `LocalPool.run`. `Lost` is a call that took down as many workers as the scheduler allows (four)."""
+        """Call a function with each of some arguments: see `LocalPool.run`.
+
+        Parameters
+        ----------
+        function : Callable
+            Importable by the workers.
+        arguments : iterable
+            Of the calls.
+
+        Yields
+        ------
+        tuple of (int, Any)
+            Index of the argument, and what the function returned, in the order of completion. `Lost` is a call that
+            took down as many workers as the scheduler allows (four).
+
+        Raises
+        ------
+        FeatureStoreError
+            The scheduler is lost, or no worker has been there for `patience_s` seconds.
+        """
         from distributed import as_completed
 
         futures = {self._client.submit(function, a, pure=False): n for n, a in enumerate(arguments)}

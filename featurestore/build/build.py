@@ -9,14 +9,16 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
 
 from featurestore import datasets
 from featurestore.build import backends, batches, resume
+from featurestore.catalog import merge
 from featurestore.datasets import Collection
 from featurestore.errors import FeatureStoreError, MissingStore
 from featurestore.maintenance import compact, gc
@@ -152,7 +154,7 @@ def build(
     backends.require(backend, scheduler)
     places.refuse_inside(audio, "--audio", store_url)
     places.refuse_inside(metadata, "--metadata", store_url)
-    settings = _Settings(jobs, backend, scheduler, timeout_s, force)
+    open_pool = functools.partial(backends.open_pool, backend, jobs, scheduler)
     collection = datasets.load(dataset, audio=audio, metadata=metadata, subset=subset)
     options = {"force": force, "retry": retry, "limit": limit}
     if dry_run:
@@ -166,11 +168,13 @@ def build(
         store = Store.open_or_create(store_url, settle_spec(_existing(store_url), spec, dataset)).locked(held)
         gc.remove_leftovers(store)
         seen = store.snapshot()  # once: it opens every batch
-        warnings = _catalog(store, collection, seen)
+        warnings = merge.update(store, collection, seen).warnings
         plan = resume.plan(store, collection, seen, **options)  # type: ignore[arg-type]
-        counts = _measure(store, plan, held, settings) if plan.items else Result()
+        counts = Result()
         if plan.items:
-            warnings += _finish(store, held)
+            counts = _measure(store, plan, held, open_pool, timeout_s, force)
+            merge.redraw_splits(store)  # they know the content of the files now
+            warnings += compact.tidy(store, held)
             seen = store.snapshot()
         elif compact.is_untidy(store, seen):
             warnings += compact.tidy(store, held)
@@ -232,17 +236,6 @@ def tracks_per_batch(spec: Spec) -> int:
     return max(1, int(min(EXCERPTS_PER_BATCH, BATCH_BYTES // excerpt)) // spec.excerpts)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    """How a build measures: see the parameters of `build`."""
-
-    jobs: int
-    backend: str
-    scheduler: str | None
-    timeout_s: float | None
-    force: bool
-
-
 def _existing(url: str) -> Store | None:
     try:
         return Store.open(url)
@@ -250,30 +243,28 @@ def _existing(url: str) -> Store | None:
         return None
 
 
-def _catalog(store: Store, collection: Collection, seen: Snapshot) -> tuple[str, ...]:
-    from featurestore.catalog import merge
-
-    return tuple(merge.update(store, collection, seen).warnings)
-
-
-def _measure(store: Store, plan: resume.Plan, held: lock.Lock, settings: _Settings) -> Result:
+def _measure(
+    store: Store,
+    plan: resume.Plan,
+    held: lock.Lock,
+    open_pool: Callable[[Task], contextlib.AbstractContextManager[backends.Pool]],
+    timeout_s: float | None,
+    force: bool,
+) -> Result:
     """Measure what the plan names, batch by batch; returns the sum."""
     spec, generation = store.spec, f"{store.next_generation():06d}"
-    timeout_s = settings.timeout_s or TIMEOUT_S + spec.excerpts * spec.excerpt_seconds
+    timeout_s = timeout_s or TIMEOUT_S + spec.excerpts * spec.excerpt_seconds
     url = store.root if files.is_local(store.fs) else store.url  # a worker may run in another folder
     shared = Task(url, generation, held.token, (), timeout_s)
     todo = batches.tasks(shared, plan.items, tracks_per_batch(spec))
     total = Result()
     try:
-        with (
-            progress.bar("measuring tracks", len(plan.items)) as bar,
-            backends.open_pool(settings.backend, settings.jobs, settings.scheduler, todo[0]) as pool,
-        ):
-            _settle_golden(store, generation, pool, settings.force)
+        with progress.bar("measuring tracks", len(plan.items)) as bar, open_pool(todo[0]) as pool:
+            _settle_golden(store, generation, pool, force)
             with contextlib.closing(batches.measure(store, todo, pool)) as results:
                 for result in results:
                     total += result
-                    bar.advance(result.files)
+                    bar.advance(result.files, failed=result.failed)
     finally:
         touched.remember(store, total.unchanged)
     return total
@@ -302,14 +293,6 @@ def _golden(store: Store, pool: backends.Pool) -> dict[str, Any]:
         f"the first worker ended before it measured anything ({record.exit_code or 'with its machine'})",
         "Check the installation and memory; fewer --jobs need less. Then run the command again.",
     )
-
-
-def _finish(store: Store, held: lock.Lock) -> tuple[str, ...]:
-    """After the last batch: splits that know the content of the files, and a layout that is quick to read."""
-    from featurestore.catalog import merge
-
-    merge.redraw_splits(store)
-    return compact.tidy(store, held)
 
 
 def _failures(store: Store, collection: Collection, seen: Snapshot) -> dict[str, int]:

@@ -54,7 +54,13 @@ class FeatureTable:
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
-        """track_id and one float32 column per feature, described by the table's own name for it."""
+        """The set's columns: track_id and one float32 column per feature.
+
+        Returns
+        -------
+        pyarrow.Schema
+            Each feature is described by the table's own name for it.
+        """
         source = os.path.basename(self.file.path)
         key = pa.field("track_id", pa.int64(), False, {"description": "identity of the track"})
         described = {c: f"{self.file.names[i].replace('/', ', ')} ({source})" for i, c in self.features.items()}
@@ -62,11 +68,28 @@ class FeatureTable:
 
     @property
     def renamed(self) -> dict[str, str]:
-        """{column of the table: its name in the store} of the features that were called like a key of the store."""
+        """The features that were called like a key of the store.
+
+        Returns
+        -------
+        dict of str to str
+            Column of the table, and its name in the store.
+        """
         return {self.file.names[i]: c for i, c in self.features.items() if _plain(self.file.names[i]) in KEYS}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows: the ids as text, then the features, float32. Raises FeatureStoreError (see `TableFile`)."""
+        """Yield the rows.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            The ids as text, then the features, float32.
+
+        Raises
+        ------
+        FeatureStoreError, MissingInput
+            As `TableFile.batches`.
+        """
         types, done = {self.id: pa.string(), **dict.fromkeys(self.features, pa.float32())}, 0
         try:
             # most tables leave an empty cell empty, and to look for every spelling of that takes a quarter longer
@@ -80,7 +103,13 @@ class FeatureTable:
                 done -= seen
 
     def labels(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows: the ids and the labels, as text."""
+        """Read the ids and the labels; only for a table with a label column.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            Two columns of text.
+        """
         assert self.label is not None
         return self.file.batches({self.id: pa.string(), self.label: pa.string()})
 
@@ -98,6 +127,10 @@ def inspect(
         Columns of the table; the id is `track_id` or the unnamed index by itself.
     skip_columns : sequence of str
         Columns to leave out.
+
+    Returns
+    -------
+    FeatureTable
 
     Raises
     ------

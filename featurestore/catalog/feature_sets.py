@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurestore.catalog import feature_columns
 from featurestore.catalog.feature_columns import FeatureTable
-from featurestore.datasets import Collection, tables
+from featurestore.datasets import Collection
+from featurestore.datasets.fma.tracks import metadata_folder
 from featurestore.datasets.paths import track_numbers
-from featurestore.errors import MissingInput, UsageError
+from featurestore.errors import UsageError
 from featurestore.store import files, parquet
 from featurestore.store.store import Store
 from featurestore.terminal.words import examples
@@ -68,7 +68,18 @@ class ImportReport:
     tracks_added: int = 0
 
     def problems(self, ignore_unknown: bool = False) -> list[str]:
-        """Why the table cannot be imported, in words; empty where it can."""
+        """Say why the table cannot be imported.
+
+        Parameters
+        ----------
+        ignore_unknown : bool
+            Whether rows without a track may be left out.
+
+        Returns
+        -------
+        list of str
+            Empty where it can be imported.
+        """
         found = []
         if self.empty_ids:
             found.append(f"rows without an id: {self.empty_ids}")
@@ -81,7 +92,18 @@ class ImportReport:
         return found
 
     def require(self, ignore_unknown: bool) -> None:
-        """Raise UsageError where the table cannot be imported, saying why."""
+        """Refuse a table that cannot be imported.
+
+        Parameters
+        ----------
+        ignore_unknown : bool
+            Whether rows without a track may be left out.
+
+        Raises
+        ------
+        UsageError
+            Says why.
+        """
         problems = self.problems(ignore_unknown)
         if problems:
             raise UsageError(
@@ -95,7 +117,27 @@ Resolve = Callable[[pa.Array], pa.Array]
 
 
 def look(name: str, table: FeatureTable, resolve: Resolve) -> ImportReport:
-    """Read the whole table and write nothing. Raises FeatureStoreError where a value is not a number."""
+    """Read the whole table and write nothing.
+
+    Parameters
+    ----------
+    name : str
+        Name of the set.
+    table : FeatureTable
+        Its rows.
+    resolve : callable
+        Ids of the table (text) to track ids (int64), NULL where there is no such track.
+
+    Returns
+    -------
+    ImportReport
+        What `write` would find.
+
+    Raises
+    ------
+    FeatureStoreError
+        A value is not a number.
+    """
     rows = _Rows(table, resolve)
     nulls = sum(_nulls(group) for group in _regrouped(rows.matched(), ROW_GROUP_ROWS))
     return rows.report(name, nulls)
@@ -115,15 +157,21 @@ def write(
     Parameters
     ----------
     store : Store
+        Where the set belongs.
     name : str
         Name of the set: lower-case letters, digits and underscores.
     table : FeatureTable
+        Its rows.
     resolve : callable
         Ids of the table (text) to track ids (int64), NULL where there is no such track.
     ignore_unknown : bool
         Leave out rows without a track.
     row_group_rows : int
         Rows of a row group in the file, however the blocks of the table fall.
+
+    Returns
+    -------
+    ImportReport
 
     Raises
     ------
@@ -216,17 +264,26 @@ def import_published(
     Parameters
     ----------
     store : Store
+        Where the sets belong.
     collection : Collection
         As its loader returned it; only `fma` has such tables.
     known : numpy.ndarray
         int64, the track ids in the catalog, sorted; rows of other tracks are left out.
     fresh : bool
         Whether tracks have come since: else a table that was imported before and has not changed is passed over.
+
+    Returns
+    -------
+    tuple of ImportReport
+        One for each table that was imported now.
+
+    Raises
+    ------
+    FeatureStoreError
+        A table is damaged.
     """
     if collection.name != "fma" or collection.metadata is None:
         return ()
-    from featurestore.datasets.fma.tracks import metadata_folder
-
     folder, reports = metadata_folder(collection.metadata), []
     for file, name in PUBLISHED.items():
         path = f"{folder}/{file}"
@@ -238,7 +295,25 @@ def import_published(
 
 
 def known_numbers(ids: pa.Array, known: np.ndarray) -> pa.Array:
-    """Track ids (int64) of ids that are numbers written as text, NULL where `known` (int64, sorted) has none such."""
+    """Find the tracks of ids that are numbers.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array
+        Ids as text.
+    known : numpy.ndarray
+        int64, the track ids that there are, sorted.
+
+    Returns
+    -------
+    pyarrow.Array
+        int64; NULL where an id is no number or no track has it.
+
+    Examples
+    --------
+    >>> known_numbers(pa.array(["000002", "3", "x"]), np.array([2, 5])).to_pylist()
+    [2, None, None]
+    """
     numbers = pc.fill_null(track_numbers(ids), -1).to_numpy()
     found = np.searchsorted(known, numbers, "right") > np.searchsorted(known, numbers, "left")
     return pa.array(numbers, mask=~found)
@@ -255,7 +330,6 @@ def _source_of(store: Store, name: str) -> object:
     if name not in store.feature_sets():
         return None
     try:
-        with tables.opened(store.fs.unstrip_protocol(store.feature_set_path(name))) as stream:
-            return json.loads((pq.read_metadata(stream).metadata or {}).get(_SOURCE, b"null"))
-    except (MissingInput, pa.ArrowException, ValueError):
+        return json.loads(parquet.notes(store.fs, store.feature_set_path(name)).get(_SOURCE, b"null"))
+    except (OSError, pa.ArrowException, ValueError):
         return None

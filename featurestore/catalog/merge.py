@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -65,10 +64,20 @@ def update(store: Store, collection: Collection, snapshot: Snapshot | None = Non
     Parameters
     ----------
     store : Store
+        Opened under its lock.
     collection : Collection
         One of labels only leaves the audio paths alone that the store already has.
     snapshot : Snapshot, optional
         Of the store, by a caller who has one, for taking it opens every batch.
+
+    Returns
+    -------
+    CatalogReport
+
+    Raises
+    ------
+    FeatureStoreError
+        The store cannot be written, or a published table of features is damaged.
     """
     old = store.read_catalog("tracks")
     tracks = collection.tracks if collection.audio is not None else _keep_paths(old, collection.tracks)
@@ -94,26 +103,45 @@ def update(store: Store, collection: Collection, snapshot: Snapshot | None = Non
         changed=changed,
         absent=absent,
         genres=len(tracks["genre"].drop_null().unique()),
-        splits={scheme: _tally(d.splits) for scheme, d in drawn.items() if d.splits},
+        splits={scheme: _tally(found) for scheme, found in drawn.items() if found},
         feature_sets=imported,
         warnings=tuple(warnings),
     )
 
 
-def redraw_splits(store: Store, scheme: str = "artist") -> SplitReport:
-    """Settle the splits again, now that audio is hashed: copies never stand in different splits.
+def redraw_splits(store: Store) -> None:
+    """Settle the splits of every scheme again, now that audio is hashed: copies never stand in different splits.
 
-    Every scheme is settled; the report is of `scheme`. No other track changes its split.
+    No other track changes its split.
+
+    Parameters
+    ----------
+    store : Store
+        Whose splits are written again where they changed.
     """
-    tracks, content = store.read_catalog("tracks"), content_hashes(store)
-    drawn = _draw_all(store, tracks, content)
-    return splits.report(tracks, scheme, drawn[scheme].splits, content, drawn[scheme])
+    _draw_all(store, store.read_catalog("tracks"), content_hashes(store))
 
 
 def split_report(store: Store, scheme: str, subset: str | None = None) -> SplitReport:
-    """The splits of `scheme` as the store has them; `subset` counts only its tracks (small < medium < large < full).
+    """Count the splits of a scheme as the store has them.
 
-    Raises MissingInput where the store has no such split, or no track of the subset in it.
+    Parameters
+    ----------
+    store : Store
+        With a catalog.
+    scheme : str
+        official, artist or random.
+    subset : str, optional
+        Count only the tracks of this subset (small < medium < large < full).
+
+    Returns
+    -------
+    SplitReport
+
+    Raises
+    ------
+    MissingInput
+        The store has no such split, or no track of the subset.
     """
     found, tracks = read_splits(store, scheme), store.read_catalog("tracks")
     if not found:
@@ -129,28 +157,54 @@ def split_report(store: Store, scheme: str, subset: str | None = None) -> SplitR
 
 
 def read_splits(store: Store, scheme: str) -> dict[int, str]:
-    """{track_id: split} of one scheme, in order of arrival."""
+    """Read the splits of one scheme.
+
+    Parameters
+    ----------
+    store : Store
+        With a catalog.
+    scheme : str
+        official, artist or random.
+
+    Returns
+    -------
+    dict of int to str
+        {track_id: split} in order of arrival; empty where there are none.
+    """
     rows = store.read_catalog("splits")
     rows = rows.filter(pc.equal(rows["scheme"], scheme))
     return dict(zip(rows["track_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
 
 
 def content_hashes(store: Store, snapshot: Snapshot | None = None) -> dict[int, str]:
-    """{track_id: content hash of its audio file} of every measured track."""
+    """Read what tells copies: the hash of every measured track's audio file.
+
+    Parameters
+    ----------
+    store : Store
+        With measured tracks or without.
+    snapshot : Snapshot, optional
+        The store as it is to be read; the default is as it is now.
+
+    Returns
+    -------
+    dict of int to str
+        {track_id: BLAKE2b of the file's bytes}.
+    """
     rows = store.read_current("excerpts", ["track_id", "source_hash"], snapshot)
     return dict(zip(rows["track_id"].to_pylist(), rows["source_hash"].to_pylist(), strict=True))
 
 
-def _draw_all(store: Store, tracks: pa.Table, content: dict[int, str]) -> dict[str, splits.Draw]:
+def _draw_all(store: Store, tracks: pa.Table, content: dict[int, str]) -> dict[str, dict[int, str]]:
     drawn = {
         scheme: splits.draw(tracks, scheme, existing=read_splits(store, scheme), content=content)
         for scheme in schemas.SCHEMES
     }
     columns: dict[str, list[object]] = {"track_id": [], "scheme": [], "split": []}
-    for scheme, result in drawn.items():
-        columns["track_id"] += result.splits.keys()
-        columns["scheme"] += [scheme] * len(result.splits)
-        columns["split"] += result.splits.values()
+    for scheme, found in drawn.items():
+        columns["track_id"] += found.keys()
+        columns["scheme"] += [scheme] * len(found)
+        columns["split"] += found.values()
     _replace(store, "splits", schemas.conform(pa.table(columns), schemas.SPLIT_ROWS))
     return drawn
 
@@ -180,13 +234,8 @@ def _keep_paths(old: pa.Table, new: pa.Table) -> pa.Table:
 
 def _changed(old: pa.Table, new: pa.Table) -> int:
     """How many rows of `new` differ from the row of `old` with the same track id, or have none there."""
-    before = {row[0]: row for row in _rows(schemas.conform(old, new.schema))}
-    return sum(before.get(row[0]) != row for row in _rows(new))
-
-
-def _rows(tracks: pa.Table) -> Iterator[tuple[object, ...]]:
-    others = [name for name in tracks.column_names if name != "track_id"]
-    return zip(*(tracks[name].to_pylist() for name in ("track_id", *others)), strict=True)
+    before = {row["track_id"]: row for row in schemas.conform(old, new.schema).to_pylist()}
+    return sum(before.get(row["track_id"]) != row for row in new.to_pylist())
 
 
 def _moved_folder(store: Store, collection: Collection, absent: int) -> list[str]:

@@ -33,15 +33,6 @@ SHARES = (0.64, 0.16, 0.20)  # of schemas.SPLITS
 _DEFICIT_FLOOR = 1e-9
 
 
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """A scheme's splits: {track_id: split} in order of arrival; the tracks that moved and the copies left out."""
-
-    splits: dict[int, str]
-    moved: tuple[int, ...]
-    dropped: tuple[int, ...]
-
-
 def draw(
     tracks: pa.Table,
     scheme: str,
@@ -49,7 +40,7 @@ def draw(
     existing: Mapping[int, str] | None = None,
     content: Mapping[int, str] | None = None,
     seed: int = 0,
-) -> Draw:
+) -> dict[int, str]:
     """Give every track a split; in the scheme `official` only those whose publisher drew one.
 
     Parameters
@@ -65,6 +56,11 @@ def draw(
     seed : int
         Of the order in which groups of the same size are drawn.
 
+    Returns
+    -------
+    dict of int to str
+        {track_id: split} in order of arrival, without the copies that are left out.
+
     Raises
     ------
     UsageError
@@ -73,27 +69,54 @@ def draw(
     kept = dict(existing or {})
     if scheme not in schemas.SCHEMES:
         raise UsageError(f"unknown split scheme {scheme!r}; known are {', '.join(schemas.SCHEMES)}", "Name one.")
-    artists = _artists(tracks) if scheme == "artist" else {i: i for i in _column(tracks, "track_id")}
+    ids = tracks["track_id"].to_pylist()
+    artists = _artists(tracks) if scheme == "artist" else {i: i for i in ids}
     if scheme == "official":
-        published = dict(zip(_column(tracks, "track_id"), _column(tracks, "official_split"), strict=True))
+        published = dict(zip(ids, tracks["official_split"].to_pylist(), strict=True))
         new = {i: s for i, s in sorted(published.items()) if s in schemas.SPLITS}
         splits = {i: new[i] for i in kept if i in new} | new
     else:
         splits = _fill(tracks, artists, kept, scheme, seed)
-    drawn = _settle_copies(splits, artists, content or {}, may_move=scheme != "official")
-    moved = tuple(t for t, s in drawn.splits.items() if t in kept and kept[t] != s)
-    return Draw(drawn.splits, tuple(sorted({*moved, *drawn.moved})), drawn.dropped)
+    _settle_copies(splits, artists, content or {}, may_move=scheme != "official")
+    return splits
 
 
 def advice(scheme: str) -> str:
-    """What to do where a store has no split of `scheme`."""
+    """Say what to do where a store has no split of a scheme.
+
+    Parameters
+    ----------
+    scheme : str
+        official, artist or random.
+
+    Returns
+    -------
+    str
+        A sentence for the end of an error message.
+    """
     if scheme == "official":
         return "Only a data set with a published split (FMA) has an official one; use the scheme artist instead."
     return "Splits are drawn with the labels: `python -m featurestore catalog --dataset NAME ...`."
 
 
 def copies(content: Mapping[int, str]) -> list[list[int]]:
-    """Groups of two or more tracks with the same content hash, each sorted."""
+    """Group the tracks whose audio files are equal.
+
+    Parameters
+    ----------
+    content : mapping of int to str
+        {track_id: hash of the audio file}; tracks with an empty hash are left out.
+
+    Returns
+    -------
+    list of list of int
+        Groups of two or more track ids, each sorted.
+
+    Examples
+    --------
+    >>> copies({1: "x", 2: "y", 3: "x", 4: ""})
+    [[1, 3]]
+    """
     groups = defaultdict(list)
     for track, digest in sorted(content.items()):
         if digest:
@@ -103,17 +126,13 @@ def copies(content: Mapping[int, str]) -> list[list[int]]:
 
 def _artists(tracks: pa.Table) -> dict[int, int]:
     """{track_id: its artist, see `artist_groups`}."""
-    return dict(zip(_column(tracks, "track_id"), artist_groups(tracks).tolist(), strict=True))
-
-
-def _column(tracks: pa.Table, name: str) -> list:  # type: ignore[type-arg]
-    return tracks[name].to_pylist()
+    return dict(zip(tracks["track_id"].to_pylist(), artist_groups(tracks).tolist(), strict=True))
 
 
 def _fill(tracks: pa.Table, artists: Mapping[int, int], kept: dict[int, str], scheme: str, seed: int) -> dict[int, str]:
-    ids = _column(tracks, "track_id")
+    ids = tracks["track_id"].to_pylist()
     # a stratum per subset too, so that fma_small alone is stratified as well as the whole
-    strata_keys = list(zip(*(_column(tracks, c) for c in ("dataset", "subset", "genre")), strict=True))
+    strata_keys = list(zip(*(tracks[c].to_pylist() for c in ("dataset", "subset", "genre")), strict=True))
     strata = {key: i for i, key in enumerate(dict.fromkeys(strata_keys))}
     stratum = dict(zip(ids, (strata[k] for k in strata_keys), strict=True))
     totals = np.bincount(list(stratum.values()), minlength=len(strata))
@@ -161,7 +180,25 @@ def _in_order(groups: Mapping[int, list[int]], scheme: str, seed: int) -> list[t
 
 
 def mix(keys: np.ndarray, seed: int) -> np.ndarray:
-    """A 64-bit hash (splitmix64) of each uint64 key; the same on every machine."""
+    """Hash numbers with splitmix64; the same on every machine.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray
+        uint64, any shape.
+    seed : int
+        0 or more; another seed gives another order.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint64, of the shape of `keys`.
+
+    Examples
+    --------
+    >>> mix(np.array([0], np.uint64), seed=0)  # the first number that splitmix64 gives from the state 0
+    array([16294208416658607535], dtype=uint64)
+    """
     z = keys.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -170,31 +207,20 @@ def mix(keys: np.ndarray, seed: int) -> np.ndarray:
 
 def _settle_copies(
     splits: dict[int, str], artists: Mapping[int, int], content: Mapping[int, str], *, may_move: bool
-) -> Draw:
+) -> None:
     arrival = {track: i for i, track in enumerate(splits)}
     members: dict[int, int] = defaultdict(int)
     for track in splits:
         members[artists[track]] += 1
-    moved, dropped = [], []
     for group in copies({t: h for t, h in content.items() if t in splits}):
         first, *later = sorted(group, key=arrival.__getitem__)
         for track in later:
-            if splits[track] == splits[first]:
-                continue
             if may_move and members[artists[track]] == 1:
                 splits[track] = splits[first]
-                moved.append(track)
-        dropped += _leave_out(group, splits)
-    return Draw(splits, tuple(sorted(moved)), tuple(sorted(dropped)))
-
-
-def _leave_out(group: list[int], splits: dict[int, str]) -> list[int]:
-    """Remove the rows of `group` outside the most telling split that it reaches."""
-    stays = max((splits[t] for t in group), key=schemas.SPLITS.index)
-    out = [t for t in group if splits[t] != stays]
-    for track in out:
-        del splits[track]
-    return out
+        stays = max((splits[t] for t in group), key=schemas.SPLITS.index)
+        for track in group:
+            if splits[track] != stays:
+                del splits[track]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +238,6 @@ class SplitReport:
         Tracks whose artist is not known: each counts, and is drawn, as one of its own.
     copies, copies_crossing : int
         Groups of equal audio files, and how many of them stand in more than one split.
-    moved, dropped : tuple of int
-        Tracks that the last draw moved, and copies it left out, as track ids.
     unmeasured : int
         Tracks whose audio is not hashed yet, so copies among them are not known.
     """
@@ -225,14 +249,10 @@ class SplitReport:
     without_artist: int
     copies: int
     copies_crossing: int
-    moved: tuple[int, ...]
-    dropped: tuple[int, ...]
     unmeasured: int
 
 
-def report(
-    tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Mapping[int, str], drawn: Draw | None = None
-) -> SplitReport:
+def report(tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Mapping[int, str]) -> SplitReport:
     """Count a scheme's splits per genre, and how many artists and copies cross.
 
     Parameters
@@ -244,10 +264,12 @@ def report(
         {track_id: split}.
     content : mapping of int to str
         {track_id: hash of the audio file}.
-    drawn : Draw, optional
-        The draw that the splits come from.
+
+    Returns
+    -------
+    SplitReport
     """
-    ids = _column(tracks, "track_id")
+    ids = tracks["track_id"].to_pylist()
     splits = {i: splits[i] for i in ids if i in splits}
     kept = tracks.select(["genre"]).append_column("split", pa.array([splits.get(i) for i in ids], pa.string()))
     kept = kept.filter(pc.is_valid(kept["split"]))
@@ -264,8 +286,6 @@ def report(
         without_artist=len(splits) - len(artists),
         copies=len(groups),
         copies_crossing=sum(len({splits[t] for t in g}) > 1 for g in groups),
-        moved=drawn.moved if drawn else (),
-        dropped=drawn.dropped if drawn else (),
         unmeasured=sum(t not in content for t in splits),
     )
 

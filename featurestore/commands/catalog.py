@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore catalog`.
+    """
     from featurestore.datasets import DATASETS
 
     parser.description = (
@@ -28,7 +34,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     from featurestore import datasets
     from featurestore.catalog import merge
     from featurestore.store import files, lock, places
@@ -44,7 +61,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def text(store: str, report: CatalogReport) -> str:
-    """The report as a person reads it."""
+    """Write the report as a person reads it.
+
+    Parameters
+    ----------
+    store : str
+        Path or URL of the store, as it was given.
+    report : CatalogReport
+        What the update did.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
     kept = f"; {report.absent} of an earlier catalog kept" if report.absent else ""
     lines = [f"warning: {w}" for w in report.warnings]
     lines.append(

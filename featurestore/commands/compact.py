@@ -8,7 +8,13 @@ from featurestore.terminal import cli
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore compact`.
+    """
     from featurestore.maintenance.compact import TARGET_MB
 
     parser.description = (
@@ -21,7 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     from featurestore.maintenance.compact import compact
 
     report = compact(args.store, target_mb=args.target_mb, dry_run=args.dry_run)

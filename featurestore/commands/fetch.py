@@ -11,7 +11,13 @@ from featurestore.terminal import cli, words
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore fetch`.
+    """
     from featurestore.fetch import ARCHIVES, BASE_URL
 
     sizes = ", ".join(f"{n} ({a.bytes / 2**30:.1f} GiB)" for n, a in ARCHIVES.items())
@@ -33,7 +39,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code: 3 where tracks that were chosen are not in the archive.
+    """
     from featurestore.fetch import fetch
 
     report = fetch(

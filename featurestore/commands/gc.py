@@ -8,7 +8,13 @@ from featurestore.terminal import cli
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore gc`.
+    """
     from featurestore.maintenance.gc import GRACE_S
 
     cli.add_store(parser)
@@ -28,7 +34,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     from featurestore.maintenance.gc import gc
 
     report = gc(args.store, grace_s=args.grace, dry_run=args.dry_run, break_lock=args.break_lock)

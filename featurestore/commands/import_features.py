@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore import-features`.
+    """
     parser.description = (
         "Add a CSV or Parquet table of features to the store as a feature set of its own: features_NAME in SQL, "
         "--features NAME in the studies. Rows find their track by number, or by file name. A table with a column of "
@@ -34,7 +40,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code: 2 where a dry run finds a table that would be refused.
+    """
     from featurestore.catalog.import_features import import_table
 
     report = import_table(
@@ -55,7 +72,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def text(report: ImportReport, dry_run: bool) -> str:
-    """The report as a person reads it."""
+    """Write the report as a person reads it.
+
+    Parameters
+    ----------
+    report : ImportReport
+        What the import did or would do.
+    dry_run : bool
+        Whether nothing was written.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
     lines = [
         f"{report.table}: {report.rows} rows, {report.matched} with a track in the catalog; "
         f"{report.columns} features, {report.nulls} values empty (NULL)"

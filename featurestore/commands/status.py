@@ -8,13 +8,30 @@ from featurestore.terminal import cli, tables
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore status`.
+    """
     cli.add_store(parser)
     cli.add_format(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     import dataclasses
     import json
 

@@ -11,7 +11,13 @@ SAMPLE = 3  # tracks: about a second
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of `python -m featurestore verify`.
+    """
     parser.description = (
         "Check the checksum and schema of every file, that keys are unique and tables agree, that values are finite "
         "and in range; and measure a sample of excerpts again from their audio. Exit code 1 if anything is wrong."
@@ -32,7 +38,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `configure` parsed.
+
+    Returns
+    -------
+    int
+        The exit code: 1 where something is wrong and was not repaired.
+    """
     from featurestore.maintenance.verify import verify
 
     report = verify(args.store, sample=args.sample, repair=args.repair, jobs=args.jobs)
@@ -46,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         return EXIT_DONE
     words.note(f"{args.store}: {len(report.damages)} damages in {counts}")
     if args.repair:
-        lost = {d.file for d in report.damages} - {f"{f}" for f in report.dropped}
+        lost = {d.file for d in report.damages} - set(report.dropped)
         imported = sorted(f for f in lost if f.startswith("catalog/features_"))
         words.note(f"dropped: {', '.join(report.dropped) or 'nothing'}")
         words.note("Build or catalog every data set of the store again: just that is redone.")

@@ -44,6 +44,16 @@ def load(
     subset : str, optional
         fma only: small, medium, large or full; each contains the ones before it.
 
+    Returns
+    -------
+    Collection
+        Its audio folder is an absolute path, or a URL.
+
+    Examples
+    --------
+    >>> load("demo").tracks.num_rows  # doctest: +SKIP
+    28
+
     Raises
     ------
     UsageError

@@ -70,7 +70,23 @@ def genre_ids(titles: Iterable[str]) -> dict[str, int]:
 
 
 def genre_table(ids: dict[str, int]) -> pa.Table:
-    """schemas.GENRES of the top-level genres in `ids` ({title: id})."""
+    """Make the table of genres that have no parents.
+
+    Parameters
+    ----------
+    ids : dict of str to int
+        The id of each title.
+
+    Returns
+    -------
+    pyarrow.Table
+        schemas.GENRES, in the order of `ids`; each genre is its own top level.
+
+    Examples
+    --------
+    >>> genre_table({"Jazz": 10007}).to_pylist()
+    [{'genre_id': 10007, 'title': 'Jazz', 'parent_id': None, 'top_level_id': 10007}]
+    """
     rows: list[dict[str, object]] = [
         {"genre_id": i, "title": t, "parent_id": None, "top_level_id": i} for t, i in ids.items()
     ]
@@ -96,6 +112,11 @@ def from_labels(
         it is there, has all names of genres; else `genre` is the only one. Spellings of a genre become one.
     audio, metadata, warnings
         As in `Collection`.
+
+    Returns
+    -------
+    Collection
+        Its tracks are sorted by id.
 
     Raises
     ------

@@ -22,7 +22,23 @@ GTZAN_WARNING = (
 
 
 def load(audio: str) -> Collection:
-    """Catalog the audio files below `audio`. Raises MissingInput where there is no folder or no audio file."""
+    """Catalog audio files, each with its first folder as genre.
+
+    Parameters
+    ----------
+    audio : str
+        Folder or URL.
+
+    Returns
+    -------
+    Collection
+        Named folders; GTZAN's known faults are among the warnings where most names are GTZAN's.
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no audio file in it.
+    """
     found = scan(audio)
     labels = [{"path": p, "title": paths.stem(p), "genre": genre_of(p)} for p in found.paths]
     warnings = list(found.warnings)
@@ -35,7 +51,23 @@ def load(audio: str) -> Collection:
 
 
 def genre_of(path: str) -> str | None:
-    """The genre that a file's place says: GTZAN's own names first, else the first folder, else None."""
+    """Find the genre that a file's place says.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the audio folder, with `/` between the parts.
+
+    Returns
+    -------
+    str or None
+        GTZAN's own name first, else the first folder; None for a file directly in the audio folder.
+
+    Examples
+    --------
+    >>> genre_of("rock/live/a.mp3"), genre_of("all/blues.00012.wav"), genre_of("a.mp3")
+    ('rock', 'blues', None)
+    """
     named = gtzan_genre(path)
     folder = path.partition("/")[0] if "/" in path else None
     if named and (folder is None or named in GTZAN_GENRES):
@@ -44,6 +76,22 @@ def genre_of(path: str) -> str | None:
 
 
 def gtzan_genre(path: str) -> str | None:
-    """The genre in a name such as `blues.00012.wav`, else None."""
+    """Find the genre in a file name of GTZAN's form.
+
+    Parameters
+    ----------
+    path : str
+        A file name, with or without folders.
+
+    Returns
+    -------
+    str or None
+        What stands before the five digits, whether GTZAN knows it or not; None for names of another form.
+
+    Examples
+    --------
+    >>> gtzan_genre("blues.00012.wav"), gtzan_genre("blues.wav")
+    ('blues', None)
+    """
     match = _NUMBERED.match(paths.stem(path))
     return match[1] if match else None

@@ -32,37 +32,136 @@ _FMA_FILE = re.compile(r"(?:(?:.*/)?(\d{3})/(?=\1))?(\d{6})\.[A-Za-z]\w{1,4}", r
 
 
 def is_url(root: str) -> bool:
-    """Whether `root` is an fsspec URL (s3://bucket/music) and not a folder of this machine."""
+    """Say whether a place is an fsspec URL and not a folder of this machine.
+
+    Parameters
+    ----------
+    root : str
+        Such as `s3://bucket/music`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/music"), is_url("/home/me/music")
+    (True, False)
+    """
     return "://" in root or "::" in root
 
 
 def encode_name(path: str) -> str:
-    """A path as Python's `os` functions give it (surrogates for stray bytes), as text for the catalog."""
+    r"""Write a file name as text for the catalog.
+
+    Parameters
+    ----------
+    path : str
+        As Python's `os` functions give it: surrogates stand for bytes that are not UTF-8.
+
+    Returns
+    -------
+    str
+        With `/` between the parts; `decode_name` is the way back.
+
+    Examples
+    --------
+    >>> encode_name("a/caf\udce9.mp3")
+    'a/caf\\xe9.mp3'
+    """
     data = os.fsencode(path).replace(b"\\", b"\\x5c") if os.sep == "/" else path.replace(os.sep, "/").encode()
     return data.decode("utf-8", "backslashreplace")
 
 
 def decode_name(stored: str) -> str:
-    """The path that `encode_name` was given."""
+    r"""Find the path that `encode_name` was given.
+
+    Parameters
+    ----------
+    stored : str
+        As the catalog keeps it.
+
+    Returns
+    -------
+    str
+        For Python's `os` functions.
+
+    Examples
+    --------
+    >>> decode_name("a/caf\\xe9.mp3")
+    'a/caf\udce9.mp3'
+    """
     if "\\" not in stored:
         return stored
     return os.fsdecode(_ESCAPE.sub(lambda m: bytes([int(m[1], 16)]), stored.encode()))
 
 
 def audio_path(audio: str, stored: str) -> str:
-    """Path or URL of a track's file, from the collection's audio folder and `tracks.path`."""
+    """Find a track's file.
+
+    Parameters
+    ----------
+    audio : str
+        Folder or URL of the collection.
+    stored : str
+        `tracks.path`.
+
+    Returns
+    -------
+    str
+        Path or URL.
+
+    Examples
+    --------
+    >>> audio_path("s3://bucket/music/", "rock/a.mp3")
+    's3://bucket/music/rock/a.mp3'
+    """
     if is_url(audio):
         return f"{audio.rstrip('/')}/{stored}"
     return os.path.join(audio, *decode_name(stored).split("/"))
 
 
 def track_id(dataset: str, stored: str) -> int:
-    """Identity of a track that has no number of its own: a hash of its data set and path, in [2**32, 2**53)."""
+    """Make the identity of a track that has no number of its own.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of its data set.
+    stored : str
+        Its path in the catalog.
+
+    Returns
+    -------
+    int
+        A hash of both, in [2**32, 2**53).
+
+    Examples
+    --------
+    >>> track_id("folders", "rock/a.mp3") == stable_id("folders/rock/a.mp3")
+    True
+    """
     return stable_id(f"{dataset}/{stored}")
 
 
 def stable_id(text: str) -> int:
-    """A number in [2**32, 2**53) that depends on nothing but `text`."""
+    """Make a number that depends on nothing but a text.
+
+    Parameters
+    ----------
+    text : str
+        Any.
+
+    Returns
+    -------
+    int
+        In [2**32, 2**53), above FMA's ids and exact as a float64.
+
+    Examples
+    --------
+    >>> FIRST_HASHED_ID <= stable_id("artist/bach") < END_OF_IDS
+    True
+    """
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return FIRST_HASHED_ID + int.from_bytes(digest, "big") % (END_OF_IDS - FIRST_HASHED_ID)
 
@@ -91,13 +190,38 @@ def track_numbers(ids: pa.Array) -> pa.Array:
 
 
 def fma_number(name: str) -> int | None:
-    """The track id in a file name as FMA writes it (`000/000002.mp3`, `000002.wav`), else None."""
+    """Find the track id in a file name as FMA writes it.
+
+    Parameters
+    ----------
+    name : str
+        A file name, with or without folders.
+
+    Returns
+    -------
+    int or None
+        None for names of another form.
+
+    Examples
+    --------
+    >>> fma_number("000/000002.mp3"), fma_number("000002.wav"), fma_number("2.wav")
+    (2, 2, None)
+    """
     match = _FMA_FILE.fullmatch(name)
     return int(match[2]) if match else None
 
 
 def bare_name(name: str) -> str:
-    """A name without the suffix of an audio file; any other dot belongs to the name.
+    """Take away the suffix of an audio file; any other dot belongs to the name.
+
+    Parameters
+    ----------
+    name : str
+        A file name, with or without folders.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -109,5 +233,20 @@ def bare_name(name: str) -> str:
 
 
 def stem(stored: str) -> str:
-    """File name without folder and last suffix."""
+    """Take away the folders and the last suffix, whatever it is.
+
+    Parameters
+    ----------
+    stored : str
+        A path as the catalog keeps it.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> stem("rock/blues.00000.au")
+    'blues.00000'
+    """
     return posixpath.splitext(posixpath.basename(stored))[0]

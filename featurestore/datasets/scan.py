@@ -35,33 +35,36 @@ class Scan:
     warnings: tuple[str, ...]
 
 
-class _Notes:
-    """Counts of what was left out, by reason, with a few names each."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[str]] = collections.defaultdict(list)
-
-    def add(self, reason: str, name: str) -> None:
-        self._names[reason].append(name)
-
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(f"{reason}: {examples(names)}" for reason, names in sorted(self._names.items()))
+_Notes = collections.defaultdict[str, list[str]]  # {reason: names of what was left out for it}
 
 
 def scan(audio: str) -> Scan:
-    """Every audio file below the folder or URL `audio`, known by its suffix (see paths.AUDIO_SUFFIXES).
+    """Find every audio file below a folder, known by its suffix (see `paths.AUDIO_SUFFIXES`).
 
-    Raises MissingInput where there is none.
+    Parameters
+    ----------
+    audio : str
+        Folder or URL.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no audio file below it.
     """
-    notes = _Notes()
+    notes = _Notes(list)
     found = _scan_url(audio, notes) if paths.is_url(audio) else _scan_local(audio, notes)
+    warnings = tuple(f"{reason}: {examples(names)}" for reason, names in sorted(notes.items()))
     if not found:
-        details = "".join(f"\n  {w}" for w in notes.warnings())
+        details = "".join(f"\n  {w}" for w in warnings)
         raise MissingInput(
             f"{audio}: no audio file in this folder or below it{details}",
             "Name a folder that holds some (.mp3, .ogg, .flac, .wav, .opus, .m4a, ...).",
         )
-    return Scan(tuple(sorted(found)), notes.warnings())
+    return Scan(tuple(sorted(found)), warnings)
 
 
 def audio_files(places: Sequence[str]) -> list[str]:
@@ -95,10 +98,10 @@ def audio_files(places: Sequence[str]) -> list[str]:
 
 def _wanted(name: str, stored: str, notes: _Notes) -> bool:
     if any(part.startswith(".") for part in name.split("/")):
-        notes.add("hidden files and folders ignored", stored)
+        notes["hidden files and folders ignored"].append(stored)
         return False
     if posixpath.splitext(name)[1].lower() not in paths.AUDIO_SUFFIXES:
-        notes.add("files that are not audio by their suffix ignored", stored)
+        notes["files that are not audio by their suffix ignored"].append(stored)
         return False
     return True
 
@@ -132,25 +135,25 @@ def _walk(root: str, start: str, seen: set[tuple[int, int]], found: list[str], n
     """Collect the files below the folder `start`, links to files last; return the links to folders."""
 
     def unreadable(error: OSError) -> None:
-        notes.add(f"folders that cannot be read ({error.strerror})", paths.encode_name(_below(root, error.filename)))
+        notes[f"folders that cannot be read ({error.strerror})"].append(_stored(root, error.filename))
 
     folder_links, file_links = list[str](), list[str]()
     for place, folders, names in os.walk(os.path.join(root, start), onerror=unreadable):
         if not _first_time(os.stat(place), seen):
-            notes.add("folders reached twice through links, read once", paths.encode_name(_below(root, place)))
+            notes["folders reached twice through links, read once"].append(_stored(root, place))
             folders.clear()
             continue
         folders.sort(key=os.fsencode)
         for folder in folders.copy():
             path = os.path.join(place, folder)
             if folder.startswith("."):
-                notes.add("hidden files and folders ignored", paths.encode_name(_below(root, path)))
+                notes["hidden files and folders ignored"].append(_stored(root, path))
                 folders.remove(folder)
             elif os.path.islink(path):
-                folder_links.append(_below(root, path))
+                folder_links.append(os.path.relpath(path, root))
         for name in sorted(names, key=os.fsencode):
             path = os.path.join(place, name)
-            if _wanted(name, paths.encode_name(_below(root, path)), notes):
+            if _wanted(name, _stored(root, path), notes):
                 if os.path.islink(path):
                     file_links.append(path)
                 else:
@@ -160,21 +163,22 @@ def _walk(root: str, start: str, seen: set[tuple[int, int]], found: list[str], n
     return folder_links
 
 
-def _below(root: str, path: str) -> str:
-    return os.path.relpath(path, root)
+def _stored(root: str, path: str) -> str:
+    """A path below the root as the catalog keeps it."""
+    return paths.encode_name(os.path.relpath(path, root))
 
 
 def _take(root: str, path: str, seen: set[tuple[int, int]], found: list[str], notes: _Notes) -> None:
-    stored = paths.encode_name(_below(root, path))
+    stored = _stored(root, path)
     try:
         status = os.stat(path)
     except OSError:
-        notes.add("links that lead nowhere ignored", stored)
+        notes["links that lead nowhere ignored"].append(stored)
         return
     if not stat.S_ISREG(status.st_mode):
-        notes.add("pipes, sockets and devices ignored", stored)
+        notes["pipes, sockets and devices ignored"].append(stored)
     elif not _first_time(status, seen):
-        notes.add("links to a file already found left out", stored)
+        notes["links to a file already found left out"].append(stored)
     else:
         found.append(stored)
 

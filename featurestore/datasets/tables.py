@@ -38,7 +38,17 @@ _MISFIT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion err
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written: delimiter, encoding, and header rows before the data."""
+    """How a CSV file is written.
+
+    Attributes
+    ----------
+    delimiter : str
+        One of DELIMITERS.
+    encoding : str
+        utf8 or utf16.
+    header_rows : int
+        Rows before the data.
+    """
 
     delimiter: str
     encoding: str
@@ -67,13 +77,39 @@ class TableFile:
     dialect: Dialect | None
 
     def position(self, name: str) -> int:
-        """Where the column `name` is. Raises UsageError where there is none."""
+        """Find a column by its name.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`; of several equal ones the first is found.
+
+        Returns
+        -------
+        int
+            From 0.
+
+        Raises
+        ------
+        UsageError
+            There is no such column.
+        """
         if name not in self.names:
             raise UsageError(f"{self.path}: no column {name!r}; it has {examples(list(self.names))}", "Check the name.")
         return self.names.index(name)
 
     def is_number(self, position: int) -> bool:
-        """Whether a column holds numbers, as far as the head tells; one that is empty there may."""
+        """Say whether a column holds numbers, as far as the head tells; one that is empty there may.
+
+        Parameters
+        ----------
+        position : int
+            Of the column, from 0.
+
+        Returns
+        -------
+        bool
+        """
         kind, types = self.head.schema.field(position).type, pa.types
         if types.is_boolean(kind):
             return self.dialect is None
@@ -95,6 +131,10 @@ class TableFile:
             Bytes of a CSV file in memory at a time. A row, with the line breaks that its quoted values hold, is never
             cut; a longer one is refused.
 
+        Yields
+        ------
+        pyarrow.RecordBatch
+
         Raises
         ------
         FeatureStoreError
@@ -109,20 +149,68 @@ class TableFile:
             yield from _csv_reader(stream, len(self.names), self.dialect, types, nulls, block_bytes)
 
     def read(self, types: Mapping[int, pa.DataType]) -> pa.Table:
-        """What `batches` yields, in one table."""
+        """Read what `batches` yields, in one table.
+
+        Parameters
+        ----------
+        types : mapping of int to pyarrow.DataType
+            As for `batches`.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns are named by their position.
+
+        Raises
+        ------
+        FeatureStoreError, MissingInput
+            As `batches`.
+        """
         schema = pa.schema([(str(i), kind) for i, kind in types.items()])
         return pa.Table.from_batches(self.batches(types), schema)
 
     def read_columns(self, types: Mapping[str, pa.DataType]) -> pa.Table:
-        """Columns by name, whole. Raises as `batches` does, and UsageError for an unknown name."""
+        """Read columns by name, whole.
+
+        Parameters
+        ----------
+        types : mapping of str to pyarrow.DataType
+            The columns wanted, and what their values become.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns in the order of `types`, with their names.
+
+        Raises
+        ------
+        UsageError
+            There is no such column.
+        FeatureStoreError, MissingInput
+            As `batches`.
+        """
         return self.read({self.position(name): kind for name, kind in types.items()}).rename_columns(list(types))
 
 
 def inspect(path: str) -> TableFile:
     """Read the head of a table: Parquet by its suffix (.parquet, .pq), else CSV.
 
-    A CSV file may be UTF-8 or UTF-16, compressed (.gz, .bz2, .xz, .zst), and delimited by comma, tab or semicolon:
-    the one that cuts its first line into most names. Raises MissingInput where the file is not there or is no table.
+    Parameters
+    ----------
+    path : str
+        File or URL. A CSV file may be UTF-8 or UTF-16, compressed (.gz, .bz2, .xz, .zst), and delimited by comma, tab
+        or semicolon: the one that cuts its first line into most names.
+
+    Returns
+    -------
+    TableFile
+
+    Raises
+    ------
+    MissingInput
+        The file is not there, or is no table.
+    FeatureStoreError
+        The first rows of a CSV file have different numbers of values.
     """
     if path.lower().endswith((".parquet", ".pq")):
         return _inspect_parquet(path)
@@ -137,9 +225,21 @@ def inspect(path: str) -> TableFile:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """The file or URL as a binary stream, decompressed where its suffix says .gz, .bz2, .xz or .zst.
+    """Open a file for reading, decompressed where its suffix says .gz, .bz2, .xz or .zst.
 
-    Raises MissingInput where it is not there or cannot be read.
+    Parameters
+    ----------
+    path : str
+        File or URL.
+
+    Yields
+    ------
+    binary file object
+
+    Raises
+    ------
+    MissingInput
+        It is not there, or cannot be read.
     """
     fs, place = files.resolve(path)
     if fs.isdir(place):

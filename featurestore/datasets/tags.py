@@ -39,7 +39,23 @@ _SEPARATOR = re.compile(r"[;\x00]|\s/\s")
 
 
 def load(audio: str) -> Collection:
-    """Catalog the audio files below `audio`. Raises MissingInput where there is no folder or no audio file."""
+    """Catalog audio files, labelled by the tags in them.
+
+    Parameters
+    ----------
+    audio : str
+        Folder or URL.
+
+    Returns
+    -------
+    Collection
+        Named tags. Files without a genre, or with tags that cannot be read, are kept and counted in the warnings.
+
+    Raises
+    ------
+    MissingInput
+        There is no such folder, or no audio file in it.
+    """
     found = scan(audio)
     labels, unread = list[dict[str, Any]](), list[str]()
     with progress("reading tags", len(found.paths)) as bar:
@@ -131,7 +147,25 @@ def _clean(text: str) -> str:
 
 
 def labels_of(tags: Mapping[str, list[str]], path: str) -> dict[str, Any]:
-    """Columns of schemas.TRACKS, and `genres` with all names of genres, from the tags of the file `path`."""
+    """Turn the tags of a file into labels.
+
+    Parameters
+    ----------
+    tags : mapping of str to list of str
+        As `read_tags` gives them.
+    path : str
+        The file in the collection; its name is the title where no tag has one.
+
+    Returns
+    -------
+    dict of str to object
+        Columns of schemas.TRACKS, and `genres` with all names of genres in order.
+
+    Examples
+    --------
+    >>> labels_of({"genre": ["Rock / Pop"], "year": ["1999-05-01"]}, "a/song.mp3")["genres"]
+    ['Rock', 'Pop']
+    """
     genres = [g.strip() for text in tags.get("genre", []) for g in _SEPARATOR.split(text) if g.strip()]
     artist = _first(tags, "artist") or _first(tags, "albumartist")
     album = _first(tags, "album")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import scipy.ndimage
 
+from featurestore.extract.kernel import KERNEL
 from featurestore.extract.shape import SILENCE_FLOOR, silence_magnitude
 
 N_CHROMA = 12
@@ -75,7 +75,7 @@ def chroma_cens(pitch_classes: np.ndarray) -> np.ndarray:
     steps = np.zeros_like(share)
     for step in CENS_STEPS:
         steps += (share > np.float32(step)) * np.float32(0.25)
-    smooth = scipy.ndimage.convolve1d(steps, _cens_window(), mode="constant")
+    smooth = _smooth(steps, _cens_window())
     length = np.sqrt(np.square(smooth, dtype=np.float64).sum(axis=0))
     return (smooth / np.where(length > 0, length, 1)).astype(np.float32)
 
@@ -133,3 +133,21 @@ def _tonnetz_basis() -> np.ndarray:
     angle = np.multiply.outer([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3], np.arange(N_CHROMA))
     angle[::2] -= 0.5  # sine
     return np.array([1, 1, 1, 1, 0.5, 0.5])[:, None] * np.cos(np.pi * angle)
+
+
+@KERNEL
+def _smooth(rows, window):  # type: ignore[no-untyped-def]
+    """scipy.ndimage.convolve(rows, window[None], mode="constant") for a symmetric window."""
+    width, frames = rows.shape
+    half = window.shape[0] // 2
+    out = np.zeros((width, frames), np.float32)
+    total = np.empty(frames)
+    for r in range(width):
+        total[:] = 0
+        for i in range(window.shape[0]):
+            shift = i - half
+            for t in range(max(0, -shift), min(frames, frames - shift)):
+                total[t] += window[i] * rows[r, t + shift]
+        for t in range(frames):
+            out[r, t] = total[t]
+    return out

@@ -37,8 +37,18 @@ def statistics(rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     _moments(rows, found)
     every = dict(zip(("mean", "std", "skew", "kurtosis", "min", "max"), found, strict=True))
     if "median" in names:
-        every["median"] = np.median(rows, axis=1)
+        every["median"] = _median(rows)
     return np.stack([every[name] for name in names])
+
+
+def _median(rows: np.ndarray) -> np.ndarray:
+    """numpy.median(rows, axis=1), which spends most of its time looking for NaN."""
+    n = rows.shape[1]
+    half = n // 2
+    if n % 2:
+        return np.partition(rows, half, axis=1)[:, half]
+    middle = np.partition(rows, (half - 1, half), axis=1)[:, half - 1 : half + 1]
+    return middle.mean(axis=1, dtype=np.float64)
 
 
 @numba.njit(cache=True, fastmath={"contract", "nsz", "arcp", "reassoc"}, error_model="numpy")

@@ -22,7 +22,17 @@ STATE_FILE = ".fetched.json"  # size in bytes of every file in the archive, by i
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """One published zip: its SHA-1, its length in bytes (as published: rounded), and the subset it holds ("": none)."""
+    """One published zip.
+
+    Attributes
+    ----------
+    sha1 : str
+        Of the whole file, hexadecimal, as FMA's README has it.
+    bytes : int
+        Length as published, which is rounded.
+    subset : str
+        FMA's subset whose clips it holds; empty where it holds none.
+    """
 
     sha1: str
     bytes: int
@@ -42,12 +52,20 @@ ARCHIVES = {
 class FetchReport:
     """What a fetch did.
 
-    folder    where the files are
-    files     how many of those asked for are in place
-    written   how many of them this run put there
-    received  bytes that came over the network
-    to_get    bytes a dry run would have asked for
-    absent    track ids chosen that the archive does not hold
+    Attributes
+    ----------
+    folder : str
+        Where the files are.
+    files : int
+        How many of those asked for are in place.
+    written : int
+        How many of them this run put there.
+    received : int
+        Bytes that came over the network.
+    to_get : int
+        Bytes that a dry run would have asked for.
+    absent : tuple of int
+        Track ids that were chosen and that the archive does not hold.
     """
 
     folder: str

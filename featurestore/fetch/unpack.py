@@ -24,7 +24,22 @@ _AGAIN = "Remove the archive if you keep it on disk, and run the command again."
 
 @contextlib.contextmanager
 def damage(what: str) -> Iterator[None]:
-    """Turn whatever zipfile and the decompressors raise on bad bytes into a FeatureStoreError about `what`."""
+    """Turn whatever zipfile and the decompressors raise on bad bytes into one message.
+
+    Parameters
+    ----------
+    what : str
+        What was being read, for the message.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    FeatureStoreError
+        The bytes are damaged. An error of the disk (OSError with an errno) passes as it is.
+    """
     try:
         yield
     except Exception as error:
@@ -36,13 +51,44 @@ def damage(what: str) -> Iterator[None]:
 
 
 def opened(file: IO[bytes], label: str) -> zipfile.ZipFile:
-    """The zip archive in a local or remote file. Raises FeatureStoreError where there is none."""
+    """Open a zip archive.
+
+    Parameters
+    ----------
+    file : binary file object
+        Seekable, on this machine or remote.
+    label : str
+        What messages call it.
+
+    Returns
+    -------
+    zipfile.ZipFile
+
+    Raises
+    ------
+    FeatureStoreError
+        There is no zip archive in it.
+    """
     with damage(f"{label}: the zip archive"):
         return zipfile.ZipFile(file)
 
 
 def members(archive: zipfile.ZipFile, root: str, label: str) -> dict[str, zipfile.ZipInfo]:
-    """The archive's files by their path within the folder `root`, all of them checked.
+    """List the files of an archive, the names and kinds of all of them checked.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+        The archive.
+    root : str
+        The folder that every member must be in.
+    label : str
+        What messages call the archive.
+
+    Returns
+    -------
+    dict of str to zipfile.ZipInfo
+        The files by their path within `root`.
 
     Raises
     ------

@@ -184,7 +184,20 @@ def _held(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_space(folder: Path, wanted: int) -> None:
-    """Raise FeatureStoreError unless the disk of `folder` has room for `wanted` more bytes."""
+    """Make sure that a disk has room.
+
+    Parameters
+    ----------
+    folder : Path
+        On that disk.
+    wanted : int
+        Bytes to come.
+
+    Raises
+    ------
+    FeatureStoreError
+        Fewer bytes are free.
+    """
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise FeatureStoreError(

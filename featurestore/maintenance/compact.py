@@ -80,7 +80,21 @@ def compact(store_url: str, *, target_mb: float = TARGET_MB, dry_run: bool = Fal
 
 
 def is_untidy(store: Store, snapshot: Snapshot, auto_batches: int = AUTO_BATCHES) -> bool:
-    """Whether a build that measures nothing has something to `tidy`: one before it was killed, or the hour is over."""
+    """Say whether `tidy` has work after a build that measures nothing: one before it was killed, or the hour is over.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    snapshot : Snapshot
+        As it is now.
+    auto_batches : int
+        How many small batches are left alone.
+
+    Returns
+    -------
+    bool
+    """
     return len(snapshot.batches) > auto_batches or bool(gc.retired_since(store, snapshot, gc.GRACE_S))
 
 
@@ -113,7 +127,22 @@ def tidy(store: Store, held: lock.Lock, auto_batches: int = AUTO_BATCHES) -> tup
 
 
 def plan(store: Store, snapshot: Snapshot, target_mb: float) -> list[list[str]]:
-    """Groups of batches to merge, each of about `target_mb`: small ones, and those with superseded rows."""
+    """Choose the batches to merge: small ones, and those with superseded rows.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    snapshot : Snapshot
+        As it is now.
+    target_mb : float
+        Size of a merged batch in megabytes; a batch is small up to half of it.
+
+    Returns
+    -------
+    list of list of str
+        Names of batches, a list for each that is to be written.
+    """
     sizes = store.batch_bytes()
     stale = set(snapshot.superseded["batch"].to_pylist())
     target = target_mb * 1e6
@@ -133,7 +162,28 @@ def plan(store: Store, snapshot: Snapshot, target_mb: float) -> list[list[str]]:
 
 
 def merge(store: Store, held: lock.Lock, target_mb: float) -> CompactReport:
-    """Do what `plan` says. The caller holds the lock."""
+    """Write the batches that `plan` asks for.
+
+    Parameters
+    ----------
+    store : Store
+        Opened under its lock.
+    held : lock.Lock
+        The lock.
+    target_mb : float
+        Size of a merged batch in megabytes.
+
+    Returns
+    -------
+    CompactReport
+
+    Raises
+    ------
+    StoreBusy
+        The lock was lost meanwhile.
+    StoreDamaged, FeatureStoreError
+        A batch cannot be read, or the store cannot be written.
+    """
     before = store.snapshot()
     groups = plan(store, before, target_mb)
     generation = store.next_generation()

@@ -81,14 +81,40 @@ def gc(store_url: str, *, grace_s: float = GRACE_S, dry_run: bool = False, break
 
 
 def remove_leftovers(store: Store) -> None:
-    """Remove files that no committed batch owns. The caller holds the lock."""
+    """Remove files that no committed batch owns.
+
+    Parameters
+    ----------
+    store : Store
+        Opened under its lock.
+
+    Raises
+    ------
+    StoreBusy
+        The lock was lost meanwhile.
+    """
     store.require_lock()
     for path in store.leftovers():
         files.remove(store.fs, path)
 
 
 def remove_replaced(store: Store, snapshot: Snapshot, grace_s: float) -> None:
-    """Remove replaced databases, and batches replaced longer than `grace_s` seconds ago. The caller holds the lock."""
+    """Remove what newer batches and databases replaced.
+
+    Parameters
+    ----------
+    store : Store
+        Opened under its lock.
+    snapshot : Snapshot
+        As it is now.
+    grace_s : float
+        Seconds for which replaced batches stay; replaced databases go at once.
+
+    Raises
+    ------
+    StoreBusy
+        The lock was lost meanwhile.
+    """
     store.require_lock()
     for path in replaced_databases(store):
         files.remove(store.fs, path)
@@ -97,7 +123,22 @@ def remove_replaced(store: Store, snapshot: Snapshot, grace_s: float) -> None:
 
 
 def retired_since(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]:
-    """Batches with nothing left to show, which a snapshot taken `grace_s` seconds ago did not show either."""
+    """Find the batches with nothing left to show, which a snapshot taken some time ago did not show either.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    snapshot : Snapshot
+        As it is now.
+    grace_s : float
+        How many seconds ago.
+
+    Returns
+    -------
+    list of str
+        Names of batches.
+    """
     if not snapshot.retired:
         return []
     limit = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=grace_s)
@@ -106,7 +147,18 @@ def retired_since(store: Store, snapshot: Snapshot, grace_s: float) -> list[str]
 
 
 def replaced_databases(store: Store) -> list[str]:
-    """Paths of all derived databases but the newest. They are on disks only, where a reader keeps what it has open."""
+    """Find all derived databases but the newest. They are on disks only, where a reader keeps what it has open.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+
+    Returns
+    -------
+    list of str
+        Paths, as the store's filesystem spells them.
+    """
     folder = store.path(places.DERIVED)
     found = [n for n in files.names(store.fs, folder) if places.DERIVED_FILE.fullmatch(n)]
     paths = sorted((store.path(places.DERIVED, n) for n in found), key=lambda p: files.modified(store.fs, p))

@@ -19,7 +19,17 @@ MEL_TOLERANCE_DB = 0.2  # half precision keeps the mel within 0.03 dB; machines 
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong. file: its path below the store; batch: "" outside the measured tables."""
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    file : str
+        Path below the store.
+    batch : str
+        Name of the batch; empty outside the measured tables.
+    message : str
+        What is wrong.
+    """
 
     file: str
     batch: str

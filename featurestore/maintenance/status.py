@@ -65,7 +65,13 @@ class Status:
     outdated: int
 
     def as_table(self) -> pa.Table:
-        """One row for each figure: section, name, value (text)."""
+        """The figures as a table.
+
+        Returns
+        -------
+        pyarrow.Table
+            section, name, value (text): one row for each figure.
+        """
         data = dataclasses.asdict(self)
         rows = []
         for name, value in data.items():
@@ -80,7 +86,22 @@ class Status:
 
 
 def status(store: Store) -> Status:
-    """Count what the store holds. Raises StoreDamaged where a file cannot be read."""
+    """Count what the store holds.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+
+    Returns
+    -------
+    Status
+
+    Raises
+    ------
+    StoreDamaged
+        A file cannot be read.
+    """
     snapshot = store.snapshot()
     excerpts = store.read_current("excerpts", ["track_id", "batch", "duration_s"], snapshot)
     failures = store.read_current("failures", ["kind"], snapshot)

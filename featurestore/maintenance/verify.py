@@ -59,7 +59,13 @@ class VerifyReport:
     dropped: tuple[str, ...] = ()
 
     def as_table(self) -> pa.Table:
-        """One row for each damage: file, batch, damage."""
+        """The damages as a table.
+
+        Returns
+        -------
+        pyarrow.Table
+            file, batch (NULL outside the measured tables), damage: one row for each.
+        """
         rows = [{"file": d.file, "batch": d.batch or None, "damage": d.message} for d in self.damages]
         schema = pa.schema([("file", pa.string()), ("batch", pa.string()), ("damage", pa.string())])
         return pa.Table.from_pylist(rows, schema=schema)
@@ -155,7 +161,20 @@ def _local(store: Store, folder: str, name: str) -> contextlib.AbstractContextMa
 
 
 def check_batch(store: Store, batch: str) -> list[Damage]:
-    """What is wrong with one committed batch: digests, schemas, then values."""
+    """Check one committed batch: digests, schemas, then values.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    batch : str
+        Name of the batch.
+
+    Returns
+    -------
+    list of Damage
+        Empty where it is sound.
+    """
     found: list[Damage] = []
     tables: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
@@ -203,7 +222,20 @@ def _array_problems(path: str, name: str, excerpts: pa.Table, spec: Spec) -> lis
 
 
 def check_table(store: Store, file: str) -> list[Damage]:
-    """What is wrong with a table that is no batch's."""
+    """Check a table that belongs to no batch: digest, schema, keys.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    file : str
+        Its path below the store.
+
+    Returns
+    -------
+    list of Damage
+        Empty where it is sound.
+    """
     found: list[Damage] = []
     name = posixpath.basename(file).removesuffix(".parquet")
     with _noted(found, file), files.local_copy(store.fs, store.path(file)) as path:

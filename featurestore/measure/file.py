@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import stat
 import tempfile
 from collections.abc import Iterator
 
@@ -15,8 +14,6 @@ from featurestore.audio import decode
 from featurestore.errors import AudioError, FeatureStoreError, of_system
 from featurestore.spec import Spec
 from featurestore.store import files
-
-_CHUNK = 1 << 20
 
 Measured = list[tuple[decode.Excerpt, extract.Extraction]]
 
@@ -31,6 +28,10 @@ def time_limit(seconds: float) -> Iterator[None]:
     ----------
     seconds : float
         How long the block may take.
+
+    Yields
+    ------
+    None
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -49,6 +50,11 @@ def local_copy(source: str, label: str) -> Iterator[str]:
         Path or fsspec URL.
     label : str
         What messages call the file.
+
+    Yields
+    ------
+    str
+        A temporary copy is gone after the block.
 
     Raises
     ------
@@ -89,20 +95,11 @@ def identify(path: str, label: str) -> tuple[str, os.stat_result]:
     Raises
     ------
     AudioError
-        missing, or unreadable: also for what is no regular file, which is never opened (a FIFO would wait for ever).
+        missing, or unreadable: see `decode.open_audio`.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise AudioError("open", "unreadable", f"{label}: not a regular file")
-        with open(path, "rb") as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-            return digest.hexdigest(), os.fstat(file.fileno())
-    except FileNotFoundError:
-        raise AudioError("open", "missing", f"{label}: no such file") from None
-    except OSError as error:
-        raise AudioError("open", "unreadable", f"{label}: {error.strerror or error}") from None
+    with decode.open_audio(path, label) as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        return digest.hexdigest(), os.fstat(file.fileno())
 
 
 def decode_and_extract(path: str, spec: Spec) -> Measured:

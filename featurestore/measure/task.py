@@ -82,7 +82,12 @@ class Result:
 
     @property
     def files(self) -> int:
-        """Files that the batch was given."""
+        """How many files the batch was given: measured, failed or unchanged.
+
+        Returns
+        -------
+        int
+        """
         return self.tracks + self.failed + len(self.unchanged)
 
     def __add__(self, other: Result) -> Result:

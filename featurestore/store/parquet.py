@@ -168,6 +168,27 @@ def read(fs: Any, path: str, columns: Sequence[str] | None = None, *, threads: b
         return pq.ParquetFile(f, page_checksum_verification=True).read(wanted, use_threads=threads)
 
 
+def notes(fs: Any, path: str) -> dict[bytes, bytes]:
+    """The notes in a file's footer.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `files.resolve` gives it.
+
+    Returns
+    -------
+    dict of bytes to bytes
+
+    Raises
+    ------
+    OSError, pa.ArrowException
+        As `read` does.
+    """
+    with files.open_file(fs, path) as f:
+        return pq.read_metadata(f).metadata or {}
+
+
 def check_content(path: str) -> None:
     """Make sure that a file holds what was written.
 

@@ -50,6 +50,10 @@ def find(audio: str, wanted: set[int], everyone: Callable[[], set[int]]) -> Clip
     everyone : callable
         Gives all tracks that tracks.csv lists: a clip of one outside the wanted subset is no unlisted one.
 
+    Returns
+    -------
+    Clips
+
     Raises
     ------
     MissingInput
@@ -73,7 +77,20 @@ def find(audio: str, wanted: set[int], everyone: Callable[[], set[int]]) -> Clip
 
 
 def add_paths(tracks: pa.Table, found: Clips) -> pa.Table:
-    """`tracks` with the column path, and a row without labels for each file that is not listed."""
+    """Add the column `path`, and a row without labels for each file that tracks.csv does not list.
+
+    Parameters
+    ----------
+    tracks : pyarrow.Table
+        Columns of schemas.TRACKS without `path`.
+    found : Clips
+        The files.
+
+    Returns
+    -------
+    pyarrow.Table
+        `path` is NULL for a track without a clip.
+    """
     path = [found.listed.get(track) for track in tracks["track_id"].to_pylist()]
     tracks = tracks.append_column("path", pa.array(path, pa.string()))
     rows = [{"track_id": i, "dataset": "fma", "path": p} for i, p in sorted(found.unlisted.items())]

@@ -37,10 +37,42 @@ SHORT_CLIPS = {
 
 
 def expected_failures(track_ids: Iterable[int]) -> list[int]:
-    """Those of `track_ids` whose clip holds no audio at all, sorted: a build cannot but report them as failed."""
+    """Choose the tracks whose clip holds no audio at all: a build cannot but report them as failed.
+
+    Parameters
+    ----------
+    track_ids : iterable of int
+        FMA's track ids.
+
+    Returns
+    -------
+    list of int
+        Those of them, sorted.
+
+    Examples
+    --------
+    >>> expected_failures([2, 99134, 98565])
+    [99134]
+    """
     return sorted(i for i in track_ids if SHORT_CLIPS.get(i) == 0.0)
 
 
 def expected_short(track_ids: Iterable[int]) -> list[int]:
-    """Those of `track_ids` whose clip is cut short but holds some audio, sorted."""
+    """Choose the tracks whose clip is cut short but holds some audio.
+
+    Parameters
+    ----------
+    track_ids : iterable of int
+        FMA's track ids.
+
+    Returns
+    -------
+    list of int
+        Those of them, sorted.
+
+    Examples
+    --------
+    >>> expected_short([2, 99134, 98565])
+    [98565]
+    """
     return sorted(i for i in track_ids if SHORT_CLIPS.get(i, 0.0) > 0.0)

@@ -25,7 +25,22 @@ _NUMERIC = ("disc_number", "instrumental")
 
 
 def add_columns(tracks: pa.Table, folder: str) -> tuple[pa.Table, list[str]]:
-    """`tracks` with the columns of raw_tracks.csv where `folder` has that file, and warnings."""
+    """Add what raw_tracks.csv knows, where the metadata folder has that file.
+
+    Parameters
+    ----------
+    tracks : pyarrow.Table
+        With a column track_id (int64).
+    folder : str
+        Folder or URL with FMA's tables.
+
+    Returns
+    -------
+    tracks : pyarrow.Table
+        With one column more for each that the file has; NULL for tracks that it lacks.
+    warnings : list of str
+        Says that a file of that name is not FMA's.
+    """
     path = f"{folder}/raw_tracks.csv"
     fs, place = files.resolve(path)
     if not fs.exists(place):

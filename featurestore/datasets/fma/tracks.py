@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,6 +53,11 @@ def load(metadata: str, *, audio: str | None = None, subset: str | None = None) 
     subset : str, optional
         small, medium, large or full (the default).
 
+    Returns
+    -------
+    Collection
+        One row for each track of the subset, and for each audio file that tracks.csv does not list.
+
     Raises
     ------
     MissingInput
@@ -74,7 +80,22 @@ def load(metadata: str, *, audio: str | None = None, subset: str | None = None) 
 
 
 def metadata_folder(metadata: str) -> str:
-    """The folder with tracks.csv and genres.csv: `metadata` itself, or `fma_metadata` in it. Raises MissingInput."""
+    """Find the folder with tracks.csv and genres.csv.
+
+    Parameters
+    ----------
+    metadata : str
+        That folder, or one with the folder `fma_metadata` in it; a path or URL.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    MissingInput
+        Neither holds both files.
+    """
     fs, root = files.resolve(metadata)
     for below in ("", "/fma_metadata"):
         if fs.exists(f"{root}{below}/tracks.csv"):
@@ -86,7 +107,23 @@ def metadata_folder(metadata: str) -> str:
 
 
 def read_genres(path: str) -> pa.Table:
-    """genres.csv as schemas.GENRES; FMA's parent 0 (a top-level genre) becomes NULL. Raises MissingInput."""
+    """Read genres.csv.
+
+    Parameters
+    ----------
+    path : str
+        The file or its URL.
+
+    Returns
+    -------
+    pyarrow.Table
+        schemas.GENRES, sorted by id; FMA's parent 0 (a top-level genre) is NULL.
+
+    Raises
+    ------
+    MissingInput
+        The file is not there, or lacks columns.
+    """
     number = pa.int32()
     wanted = {"genre_id": number, "title": pa.string(), "parent": number, "top_level": number}
     table = tables.inspect(path)
@@ -131,7 +168,7 @@ def read_tracks(path: str, subset: str | None = None) -> tuple[pa.Table, list[st
     if not sum(map(len, found)):
         raise MissingInput(f"{path}: no tracks of the subset {subset or 'full'}", _FETCH)
     tracks, warnings = _convert(path, pa.Table.from_batches(found).combine_chunks())
-    first = _first_rows(tracks["track_id"])
+    first = np.sort(np.unique(tracks["track_id"].to_numpy(), return_index=True)[1])  # where each id first stands
     if len(first) < len(tracks):
         warnings.append(f"tracks.csv: {len(tracks) - len(first)} rows repeat a track id; the first of each is kept")
     return tracks.take(first), warnings
@@ -156,7 +193,23 @@ def _columns(table: tables.TableFile) -> dict[str, str]:
 
 
 def column_of(level: str, name: str) -> str:
-    """The column of schemas.TRACKS that holds FMA's column (level, name)."""
+    """Find the column of schemas.TRACKS that holds one of FMA's.
+
+    Parameters
+    ----------
+    level, name : str
+        The first two header rows of tracks.csv.
+
+    Returns
+    -------
+    str
+        A name, whether schemas.TRACKS has that column or not.
+
+    Examples
+    --------
+    >>> column_of("track", "genre_top"), column_of("album", "type"), column_of("track", "title")
+    ('genre', 'album_type', 'title')
+    """
     prefix = f"{level}_" if level in ("album", "artist") else ""
     return _RENAMED.get(f"{level}/{name}", prefix + name)
 
@@ -189,7 +242,30 @@ def _convert(path: str, tracks: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def parse_lists(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Lists written as Python (`[21, 12]`, `['lo-fi']`) as Arrow lists; NULL stays. Raises ValueError on other text."""
+    """Read lists that are written as Python writes them.
+
+    Parameters
+    ----------
+    values : pyarrow.Array
+        Text such as `[21, 12]` or `['lo-fi']`.
+    kind : pyarrow.DataType
+        Of the elements.
+
+    Returns
+    -------
+    pyarrow.Array
+        Lists of `kind`; NULL stays NULL.
+
+    Raises
+    ------
+    ValueError
+        Some text is no list.
+
+    Examples
+    --------
+    >>> parse_lists(pa.array(["[21, 12]", None]), pa.int32()).to_pylist()
+    [[21, 12], None]
+    """
     coded = values.dictionary_encode()
     parsed = pa.array([_literal(text) for text in coded.dictionary.to_pylist()], pa.list_(kind))
     return parsed.take(coded.indices)
@@ -206,18 +282,30 @@ def _literal(text: str) -> list[Any]:
 
 
 def parse_dates(values: pa.Array) -> tuple[pa.Array, list[str]]:
-    """Text as timestamp[s], and up to three texts that are no date in any known form (they become NULL)."""
+    """Read dates in any of DATE_FORMATS.
+
+    Parameters
+    ----------
+    values : pyarrow.Array
+        Text.
+
+    Returns
+    -------
+    dates : pyarrow.Array
+        timestamp[s]; NULL where there is no date in a known form.
+    lost : list of str
+        Up to three texts that became NULL.
+
+    Examples
+    --------
+    >>> parse_dates(pa.array(["2008-11-26 01:44:45", "soon"]))[1]
+    ['soon']
+    """
     result = pa.nulls(len(values), pa.timestamp("s"))
     for form in DATE_FORMATS:
         result = pc.coalesce(result, pc.strptime(values, format=form, unit="s", error_is_null=True))
     lost = values.filter(pc.and_(pc.is_null(result), pc.is_valid(values)))
     return result, lost.slice(0, 3).to_pylist()
-
-
-def _first_rows(ids: pa.ChunkedArray) -> pa.Array:
-    """The row where each id first stands, in the order of rows."""
-    numbered = pa.table({"id": ids, "row": pa.array(range(len(ids)), pa.int64())})
-    return numbered.group_by("id").aggregate([("row", "min")])["row_min"].combine_chunks().sort()
 
 
 def _all_ids(source: str) -> set[int]:

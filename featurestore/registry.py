@@ -58,7 +58,17 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One float32 column of the `features` table."""
+    """One float32 column of the `features` table.
+
+    Parameters
+    ----------
+    name : str
+        `<feature>_<statistic>_<NN>`.
+    feature, statistic, dimension : str, str, int
+        What it holds; dimensions count from 1.
+    group, unit, description : str
+        As `COMMENT ON COLUMN` and the docs show them; the unit is `NO_UNIT` where there is none.
+    """
 
     name: str
     feature: str

@@ -58,8 +58,9 @@ def test_every_track_is_measured_with_its_provenance(built: Path) -> None:
 def test_batches_hold_whole_tracks_and_sort_by_name(built: Path) -> None:
     store = Store.open(str(built))
     owners: dict[int, set[str]] = {}
-    for row in store.read("excerpts", ["track_id", "batch"]).to_pylist():
-        owners.setdefault(row["track_id"], set()).add(row["batch"])
+    for batch in store.batches():
+        for track in store.read_batch("excerpts", batch, ["track_id"])["track_id"].to_pylist():
+            owners.setdefault(track, set()).add(batch)
     assert all(len(batches) == 1 for batches in owners.values())
     assert store.batches() == ("000001-00000", "000001-00001", "000001-00002")
 

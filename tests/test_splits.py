@@ -240,10 +240,10 @@ def test_copies_in_a_store_are_settled_after_extraction(tmp_path: Path, capsys: 
     rows = [{"track_id": i, "scheme": "artist", "split": "test" if i == 7 else "training"} for i in range(1, 41)]
     store.write_catalog("splits", schemas.from_rows(rows, schemas.SPLIT_ROWS))
     store.write_catalog("tracks", tracks.drop_columns(["artist", "artist_id"]))
-    excerpts = store.read("excerpts")
+    excerpts = store.read_current("excerpts")
     hashes = pa.array([f"{i:032x}" if i != 8 else f"{7:032x}" for i in excerpts["track_id"].to_pylist()])
     at = excerpts.schema.get_field_index("source_hash")
-    tables = {n: store.read(n) for n in schemas.MEASURED}
+    tables = {n: store.read_current(n) for n in schemas.MEASURED}
     tables["excerpts"] = excerpts.set_column(at, excerpts.schema.field(at), hashes)
     store.write_batch("000002-00000", tables)
 

@@ -23,9 +23,16 @@ _GROUP = 16  # frames in one pass of the FFT: fewer are not worth vector code to
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Up to LANES frames, numbered from `first`.
+    """Up to LANES neighbouring frames of a spectrogram.
 
-    power, magnitude  float32 (1 + n_fft // 2, LANES); lanes past `frames` lie beyond the signal and mean nothing
+    Parameters
+    ----------
+    first : int
+        Number of the first frame in the signal.
+    frames : int
+        How many of the lanes hold a frame; the others lie beyond the signal and mean nothing.
+    power, magnitude : np.ndarray
+        float32 (1 + n_fft // 2, LANES).
     """
 
     first: int
@@ -42,8 +49,19 @@ class Block:
 def blocks(y: np.ndarray, n_fft: int, hop: int, power: np.ndarray) -> Iterator[Block]:
     """Yield |librosa.stft(y, n_fft=n_fft, hop_length=hop)| and its square, block by block.
 
-    `power` (n_blocks, bins, LANES) float32 receives the squares and keeps them; the magnitudes of a block are valid
-    until the next one.
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal.
+    n_fft, hop : int
+        Samples of a frame, and between two frames.
+    power : np.ndarray
+        float32 (n_blocks(n, hop), 1 + n_fft // 2, LANES): receives the squares and keeps them.
+
+    Yields
+    ------
+    Block
+        Its magnitudes are valid until the next block.
     """
     n_frames = 1 + len(y) // hop
     columns = _columns(y, n_fft, hop, len(power) * LANES + -(-n_fft // hop))
@@ -63,7 +81,22 @@ def blocks(y: np.ndarray, n_fft: int, hop: int, power: np.ndarray) -> Iterator[B
 
 
 def n_blocks(n_samples: int, hop: int) -> int:
-    """Blocks that hold the 1 + n_samples // hop frames."""
+    """Number of blocks that hold the 1 + n_samples // hop frames of a signal.
+
+    Parameters
+    ----------
+    n_samples, hop : int
+        Samples of the signal, and between two frames.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> n_blocks(22050, 512)
+    2
+    """
     return -(-(1 + n_samples // hop) // LANES)
 
 

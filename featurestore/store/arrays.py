@@ -78,7 +78,19 @@ def encode_wave(y: np.ndarray, n_samples: int) -> tuple[bytes, float]:
 
 
 def decode_wave(data: bytes | memoryview, scale: float) -> np.ndarray:
-    """The waveform that `encode_wave` wrote: float32 (n,), full scale is 1.
+    """The waveform that `encode_wave` wrote.
+
+    Parameters
+    ----------
+    data : bytes or buffer
+        The integers that `encode_wave` returned.
+    scale : float
+        The scale that it returned.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (n,); full scale is 1.
 
     Examples
     --------

@@ -69,7 +69,22 @@ def problems(tables: Mapping[str, pa.Table], batch: str, spec: Spec) -> list[str
 
 
 def row_problems(tables: Mapping[str, pa.Table], batch: str, spec: Spec) -> list[str]:
-    """The same for all but the arrays: of `mel` and `wave` only the keys are read."""
+    """What is wrong with one batch apart from its arrays: of `mel` and `wave` only the keys are read.
+
+    Parameters
+    ----------
+    tables : mapping of str to pa.Table
+        Every table of `schemas.MEASURED`; of `mel` and `wave` the columns of `KEY` are enough.
+    batch : str
+        The batch's name.
+    spec : Spec
+        What the values were measured with.
+
+    Returns
+    -------
+    list of str
+        One sentence each, which begins with the table's name; [] if nothing is wrong.
+    """
     return [
         *_keys(tables, spec),
         *_excerpts(tables["excerpts"], batch, spec),
@@ -123,7 +138,22 @@ def _features(table: pa.Table, spec: Spec) -> list[str]:
 
 
 def mel_problems(table: pa.Table, excerpts: pa.Table, spec: Spec) -> list[str]:
-    """The same for rows of `mel`: shapes, finite values, and as many frames as the excerpt is long."""
+    """What is wrong with rows of `mel`: shapes, values that are not finite, frames that do not fit the length.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Rows of `mel`, all of a batch or some.
+    excerpts : pa.Table
+        The excerpts of the batch.
+    spec : Spec
+        What the values were measured with.
+
+    Returns
+    -------
+    list of str
+        One sentence each, with the track's number; [] if nothing is wrong.
+    """
     found = []
     rows = zip(*(excerpts[c].to_pylist() for c in (*KEY, "duration_s")), strict=True)
     seconds = {(track, excerpt): duration for track, excerpt, duration in rows}
@@ -145,7 +175,20 @@ def mel_problems(table: pa.Table, excerpts: pa.Table, spec: Spec) -> list[str]:
 
 
 def wave_problems(table: pa.Table, spec: Spec) -> list[str]:
-    """The same for rows of `wave`: sample rate, length and scale."""
+    """What is wrong with rows of `wave`: sample rate, length and scale.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Rows of `wave`, all of a batch or some.
+    spec : Spec
+        What the windows were taken with.
+
+    Returns
+    -------
+    list of str
+        One sentence each, with the track's number; [] if nothing is wrong.
+    """
     found = []
     columns = (table[c].to_pylist() for c in ("track_id", "sample_rate", "n_samples", "scale"))
     for i, (track, rate, n, scale) in enumerate(zip(*columns, strict=True)):

@@ -62,7 +62,13 @@ def resolve(url: str) -> tuple[Any, str]:
 
 
 def is_local(fs: Any) -> bool:
-    """Whether the filesystem is this machine's own disk."""
+    """Whether a filesystem is this machine's own disk.
+
+    Parameters
+    ----------
+    fs : fsspec filesystem
+        As `resolve` gives it.
+    """
     return isinstance(fs, fsspec.get_filesystem_class("file"))
 
 
@@ -70,7 +76,18 @@ def is_local(fs: Any) -> bool:
 
 
 def sizes(fs: Any, folder: str) -> dict[str, int]:
-    """{base name: bytes} of the regular files in `folder`, hidden ones too; {} where it does not exist."""
+    """The regular files in a folder, hidden ones too, and how large they are.
+
+    Parameters
+    ----------
+    fs, folder
+        The folder, as `resolve` gives it.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes by base name; {} where the folder does not exist.
+    """
     if not is_local(fs):
         try:
             entries = fs.ls(folder, detail=True)
@@ -87,17 +104,42 @@ def sizes(fs: Any, folder: str) -> dict[str, int]:
 
 
 def names(fs: Any, folder: str) -> list[str]:
-    """Base names of the regular files in `folder`, hidden ones too; [] where the folder does not exist."""
+    """Base names of the regular files in a folder, hidden ones too; [] where the folder does not exist.
+
+    Parameters
+    ----------
+    fs, folder
+        The folder, as `resolve` gives it.
+    """
     return list(sizes(fs, folder))
 
 
 def stems(fs: Any, folder: str, suffix: str) -> list[str]:
-    """Names of the files in `folder` that end with `suffix`, without it and without hidden ones."""
+    """Names of the files in a folder that end with a suffix, without hidden ones.
+
+    Parameters
+    ----------
+    fs, folder
+        The folder, as `resolve` gives it.
+    suffix : str
+        Such as ".parquet".
+
+    Returns
+    -------
+    list of str
+        Base names without the suffix.
+    """
     return [n.removesuffix(suffix) for n in names(fs, folder) if n.endswith(suffix) and not n.startswith(".")]
 
 
 def modified(fs: Any, path: str) -> dt.datetime:
-    """When the file was written, with its time zone."""
+    """When a file was written, with its time zone.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+    """
     when: dt.datetime = fs.modified(path)
     return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
@@ -106,27 +148,78 @@ def modified(fs: Any, path: str) -> dt.datetime:
 
 
 def require_regular(fs: Any, path: str) -> None:
-    """Raise OSError where `path` is a pipe, a device or a folder, FileNotFoundError where nothing is there."""
+    """Refuse what a reader could wait for without end.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    OSError
+        If it is a pipe, a device or a folder.
+    """
     if is_local(fs) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def open_file(fs: Any, path: str) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError as `require_regular` does."""
+    """Open a regular file for reading.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+
+    Raises
+    ------
+    OSError
+        As `require_regular` does, and where the file cannot be opened.
+    """
     require_regular(fs, path)
     file: BinaryIO = fs.open(path, "rb")
     return file
 
 
 def read_bytes(fs: Any, path: str) -> bytes:
-    """The content of a regular file. Raises OSError as `require_regular` does."""
+    """The content of a regular file.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+
+    Raises
+    ------
+    OSError
+        As `open_file` does.
+    """
     with open_file(fs, path) as f:
         return f.read()
 
 
 @contextlib.contextmanager
 def local_copy(fs: Any, path: str) -> Iterator[str]:
-    """A path on this machine with the file's content: the file itself, or a temporary copy of a remote one."""
+    """Have a file's content on this machine while the block runs.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+
+    Yields
+    ------
+    str
+        Path of the file itself, or of a temporary copy of a remote one.
+
+    Raises
+    ------
+    OSError
+        As `require_regular` does, and where a remote file cannot be read.
+    """
     require_regular(fs, path)
     if is_local(fs):
         yield path
@@ -137,7 +230,18 @@ def local_copy(fs: Any, path: str) -> Iterator[str]:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a local file's bytes, 64 hexadecimal digits."""
+    """SHA-256 of a local file's bytes.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -146,13 +250,30 @@ def digest(path: str) -> str:
 
 
 def temporary_path(path: str) -> str:
-    """A new hidden name beside `path`, which `is_temporary` recognises should its writer die."""
+    """A new hidden name in the folder of a path, which `is_temporary` recognises should its writer die.
+
+    Parameters
+    ----------
+    path : str
+        Where the file is to stand in the end.
+    """
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a base name is one of `temporary_path`, or of a file that a library put beside it."""
+    """Whether a name is one of `temporary_path`, or of a file that a library put beside such a one.
+
+    Parameters
+    ----------
+    name : str
+        Base name of a file.
+
+    Examples
+    --------
+    >>> is_temporary(".000001-00000.parquet.1f2e3d4c.featurestore-tmp"), is_temporary("000001-00000.parquet")
+    (True, False)
+    """
     return name.startswith(".") and TEMPORARY in name
 
 
@@ -194,13 +315,39 @@ def replacing(fs: Any, path: str) -> Iterator[str]:
 
 
 def write_bytes(fs: Any, path: str, data: Any) -> None:
-    """Put `data` (bytes, a buffer, or a list of them) at `path`; see `replacing`. Raises FeatureStoreError."""
+    """Replace the file at a path by these bytes, see `replacing`.
+
+    Parameters
+    ----------
+    fs, path
+        Where the file is to stand, as `resolve` gives it.
+    data : bytes, buffer, or list of them
+        The content.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the place cannot be written.
+    """
     with replacing(fs, path) as temporary, open(temporary, "wb") as f:
         f.writelines(data if isinstance(data, list) else [data])
 
 
 def publish(fs: Any, temporary: str, path: str) -> None:
-    """Put the complete local file `temporary` at `path`, whole, also after a power cut. Raises OSError."""
+    """Put a complete local file at its place, whole, also after a power cut.
+
+    Parameters
+    ----------
+    fs, path
+        The place, as `resolve` gives it.
+    temporary : str
+        The local file; on a disk in the folder of `path`, from where it is renamed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be put there.
+    """
     if not is_local(fs):
         fs.put_file(temporary, path)
         return
@@ -226,7 +373,18 @@ def _sync(path: str) -> None:
 
 
 def remove(fs: Any, path: str) -> None:
-    """Delete a file (of a link: the link); one that is not there is fine. Raises FeatureStoreError if not allowed."""
+    """Delete a file (of a link: the link); one that is not there is fine.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `resolve` gives it.
+
+    Raises
+    ------
+    FeatureStoreError
+        If that is not allowed.
+    """
     try:
         fs.rm_file(path)
     except FileNotFoundError:

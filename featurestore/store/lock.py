@@ -78,7 +78,20 @@ def hold(fs: Any, root: str, purpose: str) -> Iterator[Lock]:
 
 
 def require(fs: Any, root: str, token: str) -> None:
-    """Raise StoreBusy unless the holder with this token still has the lock of the store at `root`."""
+    """Make sure that a lock is still held, before something is committed or removed.
+
+    Parameters
+    ----------
+    fs, root
+        The store's folder, as `files.resolve` gives it.
+    token : str
+        Of the lock.
+
+    Raises
+    ------
+    StoreBusy
+        If somebody else has the lock now, or nobody.
+    """
     path = posixpath.join(root, LOCK)
     holder = _read(fs, path)
     if holder.get("token") != token:
@@ -86,7 +99,18 @@ def require(fs: Any, root: str, token: str) -> None:
 
 
 def break_lock(fs: Any, root: str) -> None:
-    """Take the lock away from whoever has it: should the holder be alive, it commits nothing more."""
+    """Take the lock away from whoever has it: should the holder be alive, it commits nothing more.
+
+    Parameters
+    ----------
+    fs, root
+        The store's folder, as `files.resolve` gives it.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the lock cannot be removed.
+    """
     files.remove(fs, posixpath.join(root, LOCK))
 
 

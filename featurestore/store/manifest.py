@@ -21,12 +21,33 @@ SEAL = "seal"
 
 
 def new(spec: Spec) -> dict[str, Any]:
-    """The manifest of an empty store with this spec."""
+    """The manifest of an empty store.
+
+    Parameters
+    ----------
+    spec : Spec
+        The numbers that the store will be measured with.
+
+    Returns
+    -------
+    dict
+        Not sealed yet.
+    """
     return {"format": schemas.FORMAT_VERSION, "spec": spec.as_dict(), "fingerprint": spec.fingerprint}
 
 
 def seal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with their seal, an old one replaced.
+    """Seal values, so that a change is found.
+
+    Parameters
+    ----------
+    values : mapping
+        Anything that JSON can hold; an old seal among it is replaced.
+
+    Returns
+    -------
+    dict
+        The values and their seal.
 
     Examples
     --------
@@ -38,7 +59,13 @@ def seal(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(values: Mapping[str, Any]) -> bool:
-    """Whether the values are those that were sealed."""
+    """Whether values are those that were sealed.
+
+    Parameters
+    ----------
+    values : mapping
+        With a seal or without.
+    """
     return values.get(SEAL) == _digest({k: v for k, v in values.items() if k != SEAL})
 
 
@@ -47,7 +74,18 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def to_bytes(values: Mapping[str, Any]) -> bytes:
-    """What stands in the file: the values, sealed."""
+    """The content of the file for these values.
+
+    Parameters
+    ----------
+    values : mapping
+        With a seal or without.
+
+    Returns
+    -------
+    bytes
+        JSON, sealed, ending in a line break.
+    """
     return (json.dumps(seal(values), indent=1) + "\n").encode()
 
 

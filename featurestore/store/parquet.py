@@ -26,14 +26,33 @@ _CHUNK = 1 << 20
 
 
 class Writer:
-    """Parts on their way into a file. `digest`, once the file is complete: SHA-256 of its bytes, hexadecimal."""
+    """A Parquet file that is being written part by part; `stream` makes it.
+
+    Parameters
+    ----------
+    writer : pq.ParquetWriter
+        The open file.
+    row_group_rows : int
+        Rows of a row group at most.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the file's bytes, hexadecimal, once the file is complete; "" before.
+    """
 
     def __init__(self, writer: pq.ParquetWriter, row_group_rows: int) -> None:
         self._writer, self._row_group_rows = writer, row_group_rows
         self.digest = ""
 
     def write_table(self, part: pa.Table) -> None:
-        """Append rows; a part ends its last row group."""
+        """Append rows.
+
+        Parameters
+        ----------
+        part : pa.Table
+            Of the file's schema. Its last row group ends with it.
+        """
         self._writer.write_table(part, row_group_size=self._row_group_rows)
 
 
@@ -74,7 +93,29 @@ def stream(
 
 
 def write(fs: Any, path: str, table: pa.Table, name: str, notes: Mapping[str, str] | None = None) -> str:
-    """Write a whole table as `stream` does; returns the SHA-256 of the file, hexadecimal. Raises FeatureStoreError."""
+    """Write a whole table as `stream` does.
+
+    Parameters
+    ----------
+    fs, path
+        Where the file is to stand, as `files.resolve` gives it.
+    table : pa.Table
+        The rows.
+    name : str
+        The table's name, which chooses the layout.
+    notes : mapping of str to str, optional
+        Kept in the file's footer.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, hexadecimal.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the place cannot be written.
+    """
     with stream(fs, path, table.schema, name, notes) as out:
         out.write_table(table)
     return out.digest
@@ -128,13 +169,39 @@ def read(fs: Any, path: str, columns: Sequence[str] | None = None, *, threads: b
 
 
 def notes(fs: Any, path: str) -> dict[bytes, bytes]:
-    """The notes in a file's footer. Raises OSError, pa.ArrowException as `read` does."""
+    """The notes in a file's footer.
+
+    Parameters
+    ----------
+    fs, path
+        The file, as `files.resolve` gives it.
+
+    Returns
+    -------
+    dict of bytes to bytes
+
+    Raises
+    ------
+    OSError, pa.ArrowException
+        As `read` does.
+    """
     with files.open_file(fs, path) as f:
         return pq.read_metadata(f).metadata or {}
 
 
 def check_content(path: str) -> None:
-    """Raise ValueError unless the rows and columns of a local file are those that its footer names."""
+    """Make sure that a file holds what was written.
+
+    Parameters
+    ----------
+    path : str
+        A local Parquet file of a store.
+
+    Raises
+    ------
+    ValueError
+        If its rows and columns are not those that its footer names.
+    """
     file = pq.ParquetFile(path)
     named = (file.metadata.metadata or {}).get(CONTENT, b"").decode("ascii", "replace")
     with open(path, "rb") as f:
@@ -155,13 +222,35 @@ def _content(path: str, schema: pa.Schema, size: int | None = None) -> str:
 
 
 def require_digest(written: str, found: str) -> None:
-    """Raise ValueError, with the beginning of both, where two digests differ."""
+    """Make sure that two digests are the same.
+
+    Parameters
+    ----------
+    written, found : str
+        Hexadecimal; `written` is "" where none was noted.
+
+    Raises
+    ------
+    ValueError
+        If they differ; the message has the beginning of both.
+    """
     if written != found:
         raise ValueError(f"checksum: written as {written[:12] or 'none'}…, its bytes give {found[:12]}…")
 
 
 def require_schema(found: pa.Schema, expected: pa.Schema) -> None:
-    """Raise ValueError, naming fields, where the columns of a file are not those expected."""
+    """Make sure that a file has the columns it should have.
+
+    Parameters
+    ----------
+    found, expected : pa.Schema
+        Names, types, order and whether NULL is allowed are compared; descriptions are not.
+
+    Raises
+    ------
+    ValueError
+        If they differ; the message names fields.
+    """
     differ = set(_fields(found)) ^ set(_fields(expected))
     if differ or found.names != expected.names:
         odd = ", ".join(sorted(differ)[:4]) or "the order of the columns"

@@ -73,6 +73,11 @@ class Store:
     def open(cls, url: str) -> Store:
         """Open an existing store.
 
+        Parameters
+        ----------
+        url : str
+            Path or fsspec URL.
+
         Raises
         ------
         MissingStore
@@ -99,6 +104,13 @@ class Store:
     def create(cls, url: str, spec: Spec) -> Store:
         """Make an empty store, or give one that holds no batch another spec.
 
+        Parameters
+        ----------
+        url : str
+            Path or fsspec URL of a place that is absent or empty, or a store.
+        spec : Spec
+            The numbers that its values will be measured with.
+
         Raises
         ------
         UsageError
@@ -112,7 +124,14 @@ class Store:
 
     @classmethod
     def open_or_create(cls, url: str, spec: Spec | None = None) -> Store:
-        """Open the store, or make it with `spec` (default: the default spec).
+        """Open the store, or make it.
+
+        Parameters
+        ----------
+        url : str
+            Path or fsspec URL.
+        spec : Spec, optional
+            What the store must be of; left out, an existing store may be of any, and a new one is of the default spec.
 
         Raises
         ------
@@ -131,7 +150,13 @@ class Store:
         return cls.create(url, spec)
 
     def locked(self, held: lock.Lock) -> Store:
-        """The store, read again, for a process that holds its lock; a copy of `store.json` that lags is mended."""
+        """The store, read again, for a process that holds its lock; a copy of `store.json` that lags is mended.
+
+        Parameters
+        ----------
+        held : lock.Lock
+            The lock, taken after this store was opened or before.
+        """
         store = dataclasses.replace(Store.open(self.url), held=held)
         path = self.path(manifest.COPY)
         if not self.fs.exists(path) or files.read_bytes(self.fs, path) != manifest.to_bytes(store.manifest):
@@ -144,7 +169,13 @@ class Store:
             lock.require(self.fs, self.root, self.held.token)
 
     def update_manifest(self, **values: Any) -> Store:
-        """Write `store.json` and its copy with these values added or replaced; returns the store as it is now."""
+        """Write `store.json` and its copy.
+
+        Parameters
+        ----------
+        **values
+            Entries to add or replace.
+        """
         self.require_lock()
         new = manifest.seal({**self.manifest, **values})
         for name in (manifest.MANIFEST, manifest.COPY):
@@ -170,25 +201,44 @@ class Store:
         return [n for n in files.stems(self.fs, self.path(table), ".parquet") if places.BATCH.fullmatch(n)]
 
     def batch_path(self, table: str, batch: str) -> str:
-        """Path of one batch's file of a measured table."""
+        """Path of one batch's file of a measured table.
+
+        Parameters
+        ----------
+        table, batch : str
+            Their names.
+        """
         return self.path(table, f"{batch}.parquet")
 
     def batch_bytes(self) -> dict[str, int]:
-        """{batch: bytes of its files}, for every name in the store, committed or not."""
+        """Sizes of the batches.
+
+        Returns
+        -------
+        dict of str to int
+            Bytes of all files of a batch, for every name in the store, committed or not.
+        """
         total: dict[str, int] = {}
         for table in schemas.MEASURED:
             for name, size in files.sizes(self.fs, self.path(table)).items():
                 total[name.removesuffix(".parquet")] = total.get(name.removesuffix(".parquet"), 0) + size
         return total
 
-    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """All committed rows of a measured table, superseded ones included. The warehouse shows the current rows."""
-        wanted = self._columns(table, columns)
-        parts = [self.read_batch(table, b, wanted.names) for b in self.batches()]
-        return pa.concat_tables([wanted.empty_table(), *parts])
-
     def read_batch(self, table: str, batch: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One batch's rows of a measured table. Raises StoreDamaged where the file is missing or broken."""
+        """One batch's rows of a measured table.
+
+        Parameters
+        ----------
+        table, batch : str
+            Their names.
+        columns : sequence of str, optional
+            The columns to read; all, unless given.
+
+        Raises
+        ------
+        StoreDamaged
+            If the file is missing or broken.
+        """
         path = self.batch_path(table, batch)
         try:
             return parquet.read(self.fs, path, columns)
@@ -239,7 +289,18 @@ class Store:
             digests[name] = out.digest
 
     def remove_batch(self, batch: str) -> None:
-        """Delete a batch: `excerpts` first, so that no reader sees a part of it."""
+        """Delete a batch: `excerpts` first, so that no reader sees a part of it.
+
+        Parameters
+        ----------
+        batch : str
+            Its name; files that are not there are fine.
+
+        Raises
+        ------
+        StoreBusy
+            If the lock was lost.
+        """
         self.require_lock()
         for table in reversed(schemas.MEASURED):
             files.remove(self.fs, self.batch_path(table, batch))
@@ -249,9 +310,12 @@ class Store:
         return 1 + max((int(n.partition("-")[0]) for t in schemas.MEASURED for n in self._batch_names(t)), default=0)
 
     def leftovers(self) -> list[str]:
-        """Paths of the store's own files that no committed batch owns: what a crash left behind. Under the lock only.
+        """What a crash left behind: the store's own files that no committed batch owns. Ask under the lock only.
 
-        Files of other names are somebody's, and are not among them.
+        Returns
+        -------
+        list of str
+            Paths. Files of other names are somebody's, and are not among them.
         """
         known = set(self.batches())
         found = [
@@ -266,9 +330,21 @@ class Store:
         return found
 
     def snapshot(self, only: Sequence[str] | None = None) -> Snapshot:
-        """The batches with current rows and the superseded rows in them, as if there were `only` these batches.
+        """The batches with current rows, and the rows in them that newer ones supersede.
 
-        Raises StoreDamaged.
+        Parameters
+        ----------
+        only : sequence of str, optional
+            Names, oldest first, of the batches to look at as if there were no others; all, unless given.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        StoreDamaged
+            If a batch cannot be read.
         """
         for attempt in range(_SNAPSHOT_TRIES):
             batches = self.batches() if only is None else tuple(only)
@@ -292,7 +368,17 @@ class Store:
     def read_current(
         self, table: str, columns: Sequence[str] | None = None, snapshot: Snapshot | None = None
     ) -> pa.Table:
-        """The current rows of a measured table: what the newest batch says of each track."""
+        """The current rows of a measured table: of each track those of the newest batch that holds it.
+
+        Parameters
+        ----------
+        table : str
+            One of `schemas.MEASURED`.
+        columns : sequence of str, optional
+            The columns to read; all, unless given.
+        snapshot : Snapshot, optional
+            What counts as current; taken now, unless given.
+        """
         snapshot = snapshot or self.snapshot()
         wanted = self._columns(table, columns)
         with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
@@ -300,7 +386,17 @@ class Store:
             return pa.concat_tables([wanted.empty_table(), *(t.select(wanted.names).cast(wanted) for t in read)])
 
     def current_rows(self, table: str, batch: str, columns: Sequence[str] | None, snapshot: Snapshot) -> pa.Table:
-        """One batch's rows without the superseded ones; `track_id` is always among the columns."""
+        """One batch's rows without the superseded ones.
+
+        Parameters
+        ----------
+        table, batch : str
+            Their names.
+        columns : sequence of str or None
+            The columns to read, `track_id` always among them; None for all.
+        snapshot : Snapshot
+            What counts as current.
+        """
         import pyarrow.compute as pc  # takes a tenth of a second, which a question in SQL never needs
 
         names = columns if columns is None or "track_id" in columns else ["track_id", *columns]
@@ -319,7 +415,13 @@ class Store:
         return tuple(n.removeprefix("features_") for n in self.catalog_names() if n.startswith("features_"))
 
     def catalog_path(self, name: str) -> str:
-        """Path of a catalog table."""
+        """Path of a catalog table.
+
+        Parameters
+        ----------
+        name : str
+            tracks, genres, splits, datasets, or features_<set>.
+        """
         return self.path(places.CATALOG, f"{name}.parquet")
 
     def read_catalog(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -360,7 +462,24 @@ class Store:
             raise StoreDamaged(f"{path}: {error}", _repair_catalog(name)) from None
 
     def write_catalog(self, name: str, table: pa.Table) -> None:
-        """Replace a catalog table, atomically. Raises ValueError on a broken schema, UsageError on a bad set name."""
+        """Replace a catalog table in one piece.
+
+        Parameters
+        ----------
+        name : str
+            tracks, genres, splits, datasets, or features_<set>.
+        table : pa.Table
+            Columns that one of the four fixed tables lacks become NULL.
+
+        Raises
+        ------
+        ValueError
+            If it is not of the schema of a fixed table.
+        UsageError
+            If the set's name cannot be one.
+        StoreBusy
+            If the lock was lost.
+        """
         self.require_lock()
         if name in schemas.CATALOG:
             table = schemas.conform(table, schemas.CATALOG[name])
@@ -370,7 +489,18 @@ class Store:
         parquet.write(self.fs, path, table, name)
 
     def feature_set_path(self, name: str) -> str:
-        """Where the imported feature set `name` lies. Raises UsageError for a name that cannot be one."""
+        """Path of an imported feature set.
+
+        Parameters
+        ----------
+        name : str
+            Name of the set, without `features_`.
+
+        Raises
+        ------
+        UsageError
+            If a set cannot have that name.
+        """
         if name in RESERVED_SETS or not SET_NAME.match(name):
             raise UsageError(
                 f"{name!r} cannot name an imported feature set",
@@ -387,6 +517,17 @@ def _repair_catalog(name: str) -> str:
 
 
 def default_scheme(store: Store) -> str:
-    """`official` where the store's tracks have an official split, otherwise `artist`."""
+    """The split scheme of those who name none.
+
+    Parameters
+    ----------
+    store : Store
+        Its splits decide.
+
+    Returns
+    -------
+    str
+        `official` where the store's tracks have an official split, otherwise `artist`.
+    """
     schemes = store.read_catalog("splits", ["scheme"])["scheme"].unique().to_pylist()
     return "official" if "official" in schemes else "artist"

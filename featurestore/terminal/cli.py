@@ -35,7 +35,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, and leave with exit code 2."""
+        """Print usage and message, and leave with exit code 2.
+
+        Parameters
+        ----------
+        message : str
+            What argparse says; of a wrong choice, the nearest right one is named too.
+        """
         found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         close = difflib.get_close_matches(found[1], re.findall(r"[^\s,']+", found[2]), 1) if found else []
         super().error(words.printable(message) + "".join(f"; did you mean {name}?" for name in close))
@@ -48,7 +54,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add --store PATH|URL, from $FEATURESTORE where set."""
+    """Add --store PATH|URL; $FEATURESTORE is the default where it is set.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     default = os.environ.get("FEATURESTORE") or schemas.DEFAULT_STORE
     parser.add_argument(
         "--store", metavar="PATH|URL", type=place, default=default, help="the feature store; $FEATURESTORE sets it"
@@ -56,48 +68,108 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add --output DIR."""
+    """Add --output DIR.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    default : str
+        The folder where none is named.
+    """
     parser.add_argument("--output", metavar="DIR", default=default, help="folder for what is made")
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """Add --jobs N; the default is every core."""
+    """Add --jobs N; the default is every core.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument(
         "--jobs", metavar="N", type=positive, default=os.cpu_count() or 1, help="processes working at once"
     )
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
-    """Add --features SET."""
+    """Add --features SET; the default is the measured set.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument(
         "--features", metavar="SET", default="librosa", help="feature set: librosa (ours), or an imported one"
     )
 
 
 def add_scheme(parser: argparse.ArgumentParser) -> None:
-    """Add --scheme official|artist|random; None means: official where the store has one, otherwise artist."""
+    """Add --scheme official|artist|random; None means: official where the store has one, otherwise artist.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument(
         "--scheme", choices=schemas.SCHEMES, default=None, help="split scheme; official where there is one, else artist"
     )
 
 
 def add_subset(parser: argparse.ArgumentParser) -> None:
-    """Add --subset NAME; a subset contains the smaller ones."""
+    """Add --subset NAME; a subset contains the smaller ones.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument("--subset", choices=schemas.SUBSETS, default=None, help="FMA subset; each contains the smaller")
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
-    """Add --seed N."""
+    """Add --seed N; the default is 0.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="seed of everything random")
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add --format table|csv|json|parquet|markdown."""
+    """Add --format table|csv|json|parquet|markdown; the default is table.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The command's.
+    """
     parser.add_argument("--format", choices=FORMATS, default="table", help="how the result is printed")
 
 
 def seed(text: str) -> int:
-    """Parse an argument: an integer that every random generator takes. Raises argparse.ArgumentTypeError."""
+    """Parse a seed that every random generator takes.
+
+    Parameters
+    ----------
+    text : str
+        The argument.
+
+    Returns
+    -------
+    int
+        0 to 2**32 - 1.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is anything else; the message says what is expected.
+    """
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 4294967295, found {text}")
@@ -105,12 +177,47 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Parse an argument: an integer of at least 0. Raises argparse.ArgumentTypeError."""
+    """Parse a whole number of at least 0.
+
+    Parameters
+    ----------
+    text : str
+        The argument.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is anything else; the message says what is expected.
+
+    Examples
+    --------
+    >>> count("0")
+    0
+    """
     return _at_least(0, text)
 
 
 def positive(text: str) -> int:
-    """Parse an argument: an integer of at least 1. Raises argparse.ArgumentTypeError."""
+    """Parse a whole number of at least 1.
+
+    Parameters
+    ----------
+    text : str
+        The argument.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is anything else; the message says what is expected.
+    """
     return _at_least(1, text)
 
 
@@ -122,9 +229,23 @@ def _at_least(least: int, text: str) -> int:
 
 
 def place(text: str) -> str:
-    """Parse an argument: a path or URL that every library can be given. Raises argparse.ArgumentTypeError.
+    """Parse a path or URL that every library can be given.
 
     Audio may have names that are not UTF-8, a store may not.
+
+    Parameters
+    ----------
+    text : str
+        The argument.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is anything else; the message says what is expected.
     """
     try:
         text.encode()

@@ -39,7 +39,13 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def note(message: str) -> None:
-    """Print a line for people on standard error, so that standard output stays data."""
+    """Print a line for people on standard error, so that standard output stays data.
+
+    Parameters
+    ----------
+    message : str
+        It may hold anything; its line breaks and tabs stay.
+    """
     print(printable(message, keep="\n\t"), file=sys.stderr, flush=True)
 
 

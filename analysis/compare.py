@@ -192,7 +192,18 @@ def _figures(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, compare, print."""
+    """Parse the command line, compare the models, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("compare", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(ALL), help="models to compare")

@@ -72,7 +72,7 @@ def explore(
     tables: dict[str, output.Rows] = {}
     with clock.stage("features"):
         try:
-            tables = _features(store, features, scheme, subset, groups, notes, drawn)
+            tables = _features(store, scheme, {"features": features, "subset": subset, "groups": groups}, notes, drawn)
         except MissingInput as error:
             notes.append(f"no feature tables: {error.message}")
     with clock.stage("tracks"):
@@ -95,26 +95,20 @@ def explore(
 
 
 def _features(
-    store: Store,
-    features: str,
-    scheme: str,
-    subset: str | None,
-    groups: Sequence[str] | None,
-    notes: list[str],
-    drawn: Figures,
+    store: Store, scheme: str, which: Mapping[str, Any], notes: list[str], drawn: Figures
 ) -> dict[str, output.Rows]:
-    """The tables of a feature set; adds to the notes and to the figures."""
+    """The tables of a feature set (`which`: features, subset, groups); adds to the notes and to the figures."""
     import warehouse
 
-    every = warehouse.matrix(store, features=features, subset=subset, groups=groups, labelled=False)
+    every = warehouse.matrix(store, labelled=False, **which)
     missing = exploration.missing_rows(every.X, every.columns)
     if any(r["missing"] for r in missing):
         drawn["missing"] = partial(figures.missing, missing)
     else:
-        notes.append(f"no value is missing in the {len(every.X)} rows of {features}")
+        notes.append(f"no value is missing in the {len(every.X)} rows of {which['features']}")
     del every
     tables: dict[str, output.Rows] = {"missing": missing}
-    data = load(store, features=features, scheme=scheme, subset=subset, groups=groups)
+    data = load(store, scheme=scheme, **which)
     sample = data.splits.get("training") or next(iter(data.splits.values()))
     effect = exploration.effect_sizes(sample.X, sample.y)
     tables["distributions"] = exploration.distribution_rows(sample, data, effect)
@@ -142,7 +136,18 @@ def _picture(store: Store, about: Mapping[str, Any]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, explore, print."""
+    """Parse the command line, describe the store, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("explore", __doc__)
     parser.add_argument("--tracks", metavar="ID,ID", type=options.numbers, default=None, help="tracks to draw")
     return options.run(explore, parser, argv)

@@ -284,7 +284,18 @@ def _figure(rows: Sequence[dict[str, Any]], scored: str) -> Callable[[], Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, study, print."""
+    """Parse the command line, run the study, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("feature_sets", __doc__, features=False)
     add = parser.add_argument
     add("--sets", metavar="A,B", type=options.names, default=None, help="sets to compare; every set of the store")

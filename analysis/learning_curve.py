@@ -51,18 +51,52 @@ class Law:
     resampled: Sequence[powerlaw.PowerLaw]
 
     def accuracy(self, n: float) -> Interval:
-        """Accuracy at n training tracks, with the interval over the resamples."""
+        """Predict the accuracy at a training size.
+
+        Parameters
+        ----------
+        n : float
+            Training tracks, above 0.
+
+        Returns
+        -------
+        Interval
+            The fitted law's accuracy, 0 to 1, and the interval over the resamples.
+        """
         return interval(1 - float(self.fitted.error(n)), np.array([1 - float(r.error(n)) for r in self.resampled]))
 
     def row(self, model: str, n: int) -> dict[str, Any]:
-        """Row of power_law.csv; n: the tracks scored."""
+        """Give the law's row of power_law.csv.
+
+        Parameters
+        ----------
+        model : str
+        n : int
+            Tracks scored.
+
+        Returns
+        -------
+        dict
+            The three numbers of the law, and the accuracy predicted for each of TARGETS.
+        """
         row = {"model": model, **dataclasses.asdict(self.fitted), "n": n}
         for name, size in TARGETS.items():
             row |= self.accuracy(size).cells(name)
         return row
 
     def sentence(self, model: str, most: int) -> str:
-        """The law and its predictions; most: the largest size measured."""
+        """Say the law and what it predicts.
+
+        Parameters
+        ----------
+        model : str
+        most : int
+            The largest training size that was measured, in tracks.
+
+        Returns
+        -------
+        str
+        """
         law = self.fitted
         predicted = "; ".join(f"{name} ({n:,} tracks) {self.accuracy(n).text()}" for name, n in TARGETS.items())
         return (
@@ -132,7 +166,7 @@ def learning_curve(
             scored_on=scored,
             n_scored=score.n_tracks,
             repeats=repeats,
-            settings={n: dict(grid.FIXED[n]) for n in models},
+            fixed_settings={n: dict(grid.FIXED[n]) for n in models},
         ),
         clock=clock,
         tables={"power_law": [law.row(m, score.n_tracks) for m, law in laws.items()]},
@@ -249,7 +283,18 @@ def _figure(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, study, print."""
+    """Parse the command line, run the study, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("learning_curve", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(DEFAULT_MODELS), help="models to study")

@@ -71,7 +71,27 @@ def run(study: Callable[..., output.Study], parser: argparse.ArgumentParser, arg
 
 
 def names(text: str) -> list[str]:
-    """An argparse type: `a,b` -> ["a", "b"]."""
+    """Read names that are separated by commas; a type for argparse.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    list of str
+        At least one, without the spaces around them.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is none.
+
+    Examples
+    --------
+    >>> names("knn, mlp")
+    ['knn', 'mlp']
+    """
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
         raise argparse.ArgumentTypeError(f"expected names separated by commas, found {text!r}")
@@ -79,12 +99,46 @@ def names(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[int]:
-    """An argparse type: `2,5` -> [2, 5]."""
+    """Read whole numbers that are separated by commas; a type for argparse.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    list of int
+        At least one.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError, ValueError
+        If there is none, or one is no whole number.
+
+    Examples
+    --------
+    >>> numbers("2,5")
+    [2, 5]
+    """
     return [int(part) for part in names(text)]
 
 
 def share(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
+    """Read a number from 0 to 1; a type for argparse.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    argparse.ArgumentTypeError, ValueError
+        If the number lies outside, or is none.
+    """
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text}")

@@ -90,8 +90,8 @@ def pca_study(
     with clock.stage("decompose"):
         parts = components.by_group(learn, data.columns)
     whole = parts["all"]
-    needed = [whole.needed(s) for s in SHARES]
-    judged = whole.needed(components.JUDGED_AT)
+    needed = [components.components_for(whole.explained, s) for s in SHARES]
+    judged = needed[SHARES.index(components.JUDGED_AT)]
     with clock.stage("models x components"):
         ks = components.counts(len(whole.explained), needed)
         points = components.sweep(learn, score, len(data.classes), ks, models, seed=seed)
@@ -121,7 +121,7 @@ def pca_study(
             store,
             data,
             scored_on=scored,
-            settings={n: dict(grid.FIXED[n]) for n in models},
+            fixed_settings={n: dict(grid.FIXED[n]) for n in models},
             verdict={"components": verdict.components, "gap": vars(verdict.gap), "accuracy": vars(verdict.score)},
         ),
         clock=clock,
@@ -167,7 +167,7 @@ def _variance_tables(parts: Mapping[str, Components]) -> dict[str, output.Rows]:
             "group": name,
             "columns": p.loadings.shape[1],
             "first_component": float(p.explained[0]),
-            **{f"components_{100 * s:.0f}": p.needed(s) for s in SHARES},
+            **{f"components_{100 * s:.0f}": components.components_for(p.explained, s) for s in SHARES},
         }
         for name, p in parts.items()
     ]
@@ -243,7 +243,18 @@ def _frames(store: Store, kind: str, data: Data, subset: str | None, seed: int, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, study, print."""
+    """Parse the command line, run the study, and print and write what was found.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = options.parser("pca_study", __doc__)
     add = parser.add_argument
     add("--models", metavar="A,B", type=options.names, default=",".join(grid.CLASSICAL), help="models to study")

@@ -138,7 +138,18 @@ def predict_stored(model: str, store: Store, *, threshold: float | None = None, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, predict, print. Exit code 3 where some files failed, 1 where all did."""
+    """Parse the command line, answer the files or the stored tracks, and print the answers.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0; 3 where some files failed, 1 where all did.
+    """
     parser = cli.Parser(prog="python -m analysis.predict", description=__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="folder of a kept model")

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = cli.Parser(prog="python -m featurestore", description=__doc__)
-    sub = cli.subcommands(parser)
+    sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = sub.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         # only the command that is asked for is imported, and its options read

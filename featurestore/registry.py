@@ -129,12 +129,40 @@ def columns(groups: tuple[str, ...]) -> tuple[Column, ...]:
 
 
 def unit_of(feature: Feature, statistic: str | None) -> str:
-    """Unit of a statistic of a feature: the feature's own, but skewness and kurtosis are pure numbers."""
+    """Unit of a statistic of a feature: the feature's own, but skewness and kurtosis are pure numbers.
+
+    Parameters
+    ----------
+    feature : Feature
+        A row of the registry.
+    statistic : str or None
+        A key of `STATISTIC_DESCRIPTIONS`; None for a column whose name says none.
+
+    Returns
+    -------
+    str
+        `NO_UNIT` where there is none.
+
+    Examples
+    --------
+    >>> unit_of(BY_NAME["mfcc"], "mean"), unit_of(BY_NAME["mfcc"], "skew")
+    ('dB', 'no unit')
+    """
     return NO_UNIT if statistic in _UNITLESS else feature.unit or NO_UNIT
 
 
 def column_names(groups: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of `columns(groups)`.
+    """Names of the columns of the `features` table.
+
+    Parameters
+    ----------
+    groups : tuple of str
+        Keys of `GROUPS`.
+
+    Returns
+    -------
+    tuple of str
+        In the order of `columns`.
 
     Examples
     --------
@@ -145,7 +173,17 @@ def column_names(groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_column(name: str) -> tuple[str, str, int] | None:
-    """Feature, statistic and dimension of a column; None where its name does not follow the rule (imported sets).
+    """Take the name of a column apart.
+
+    Parameters
+    ----------
+    name : str
+        Name of a column, measured here or imported.
+
+    Returns
+    -------
+    tuple of (str, str, int) or None
+        Feature, statistic and dimension from 1; None where the name does not follow the rule, as in imported sets.
 
     Examples
     --------

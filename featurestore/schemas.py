@@ -40,7 +40,23 @@ MEASURED = ("features", "mel", "wave", "failures", "excerpts")  # written in thi
 
 
 def describe(field: pa.Field) -> str:
-    """The description of a field, with its unit in brackets where it has one; "" where there is none."""
+    """What a column holds, as its schema says.
+
+    Parameters
+    ----------
+    field : pa.Field
+        A field of one of these schemas, or of an imported table.
+
+    Returns
+    -------
+    str
+        The description, with the unit in brackets where there is one; "" where the field has no description.
+
+    Examples
+    --------
+    >>> describe(TRACKS.field("year"))
+    'year of release [year]'
+    """
     metadata = field.metadata or {}
     text = metadata.get(b"description", b"").decode()
     unit = metadata.get(b"unit", b"").decode()
@@ -219,7 +235,17 @@ FAILURES = pa.schema(
 
 @functools.lru_cache(maxsize=32)
 def features_schema(groups: tuple[str, ...]) -> pa.Schema:
-    """Schema of `features` for these feature groups: the key, then one float32 for each registered column."""
+    """Schema of the `features` table: the key, then one float32 for each registered column.
+
+    Parameters
+    ----------
+    groups : tuple of str
+        Keys of `registry.GROUPS`.
+
+    Returns
+    -------
+    pa.Schema
+    """
     fields = [_f(c.name, pa.float32(), c.description, unit=c.unit, null=False) for c in columns(groups)]
     return pa.schema([*_KEY, *fields])
 
@@ -233,6 +259,10 @@ def measured_schema(table: str, spec: Spec) -> pa.Schema:
         One of `MEASURED`.
     spec : Spec
         Its groups decide on the columns of `features`.
+
+    Returns
+    -------
+    pa.Schema
 
     Examples
     --------
@@ -287,5 +317,27 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def from_rows(rows: Iterable[dict[str, object]], schema: pa.Schema) -> pa.Table:
-    """A table of `schema` from rows as dicts; what a row lacks is NULL. Raises ValueError as `conform` does."""
+    """Make a table of a schema from rows.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Values by the name of their column; what a row lacks is NULL.
+    schema : pa.Schema
+        The schema of the result.
+
+    Returns
+    -------
+    pa.Table
+
+    Raises
+    ------
+    ValueError
+        If a column that must not be NULL is.
+
+    Examples
+    --------
+    >>> from_rows([{"genre_id": 1, "title": "Rock", "top_level_id": 1}], GENRES)["parent_id"].to_pylist()
+    [None]
+    """
     return conform(pa.Table.from_pylist(list(rows), schema=schema), schema)

@@ -110,16 +110,54 @@ class Spec:
         return round(min(self.wave_seconds, self.excerpt_seconds) * self.sample_rate)
 
     def n_frames(self, n_samples: int) -> int:
-        """STFT frames of a centred transform of `n_samples` samples: 1 + n // hop."""
+        """Number of STFT frames of a centred transform.
+
+        Parameters
+        ----------
+        n_samples : int
+            Samples of the signal at `sample_rate`.
+
+        Returns
+        -------
+        int
+            1 + n_samples // hop_length.
+        """
         return 1 + n_samples // self.hop_length
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict; `from_dict` reads it back."""
+        """The fields in a form that JSON can hold; `from_dict` reads them back.
+
+        Returns
+        -------
+        dict
+        """
         return {**dataclasses.asdict(self), "groups": list(self.groups)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
-        """Read what `as_dict` wrote. Raises SpecMismatch for a field this version does not know."""
+        """Read what `as_dict` wrote.
+
+        Parameters
+        ----------
+        values : mapping
+            Every field of the spec by its name.
+
+        Returns
+        -------
+        Spec
+
+        Raises
+        ------
+        SpecMismatch
+            If fields are unknown to this version, missing, or of another type.
+        UsageError
+            If a number is out of its range.
+
+        Examples
+        --------
+        >>> Spec.from_dict(Spec(n_mels=64).as_dict()).n_mels
+        64
+        """
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted(known - set(values))
@@ -139,17 +177,6 @@ class Spec:
         text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def differences(self, other: Spec) -> list[str]:
-        """Differences for people, one per field.
-
-        Examples
-        --------
-        >>> Spec().differences(Spec(n_mels=64))
-        ['n_mels: 128 here, 64 there']
-        """
-        mine, theirs = self.as_dict(), other.as_dict()
-        return [f"{k}: {mine[k]} here, {theirs[k]} there" for k in mine if mine[k] != theirs[k]]
-
     def require(self, other: Spec, *, here: str, there: str) -> None:
         """Refuse another spec than this one.
 
@@ -165,11 +192,8 @@ class Spec:
         SpecMismatch
             If a number differs; the message names each.
         """
-        found = [
-            f"{k}: {here} has {a}, {there} has {other.as_dict()[k]}"
-            for k, a in self.as_dict().items()
-            if a != other.as_dict()[k]
-        ]
+        mine, theirs = self.as_dict(), other.as_dict()
+        found = [f"{k}: {here} has {mine[k]}, {there} has {theirs[k]}" for k in mine if mine[k] != theirs[k]]
         if found:
             raise SpecMismatch(
                 "the specs differ, and values made with different specs are never mixed:\n  " + "\n  ".join(found),

@@ -45,7 +45,7 @@ def test_pca_of_known_covariance() -> None:
     found = components.decompose(np.column_stack([a, a, -a, b]).astype(np.float32))
     assert found.explained[:2] == pytest.approx([0.75, 0.25], abs=0.01)
     assert np.abs(found.loadings[0]) == pytest.approx([3**-0.5] * 3 + [0], abs=0.03)
-    assert (found.needed(0.7), found.needed(0.95)) == (1, 2)
+    assert [components.components_for(found.explained, s) for s in (0.7, 0.95)] == [1, 2]
 
 
 def test_all_components_change_nothing(store: Store) -> None:
@@ -269,7 +269,14 @@ def test_commands_run_and_print(store: Store, tmp_path: Path, capsys: pytest.Cap
     assert cli.run(predict.main, [str(tmp_path / "m"), "--store", store.url, "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 6
     assert cli.run(feature_sets.main, [*common, "--sets", "easy", "--model", "naive_bayes"]) == 0
-    for main in (pca_study.main, learning_curve.main):
+    capsys.readouterr()
+    quick = [*common, "--features", "easy", "--models", "naive_bayes,knn", "--seed", "1"]
+    for main, own in ((pca_study.main, ["--frames", "none"]), (learning_curve.main, ["--sizes", "3"])):
+        assert cli.run(main, [*quick, *own]) == 0
+        about = json.loads((tmp_path / "r" / main.__module__.split(".")[1] / "study.json").read_text())
+        assert about["fixed_settings"] == {"naive_bayes": {}, "knn": {"n_neighbors": 10}}
+        assert (about["settings"]["models"], about["settings"]["seed"]) == (["naive_bayes", "knn"], 1)
+        capsys.readouterr()
         assert cli.run(main, [*common, "--models", "forest"]) == 2
         assert "no fixed setting for model 'forest'" in capsys.readouterr().err
     assert cli.run(compare_module.main, [*common, "--backend", "pigeons"]) == 2

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,10 +18,12 @@ import pytest
 
 import warehouse
 from featurestore import schemas
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import EXIT_INTERRUPTED, FeatureStoreError
 from featurestore.store.store import Store
+from tests.builds import ROOT
 from tests.factories import make_store
 from warehouse.database import derived
+from warehouse.shell import shell
 
 QUESTIONS = (
     "FROM tracks ORDER BY track_id",
@@ -183,3 +189,37 @@ def test_a_store_without_labels_and_one_that_was_moved(store: Store, tmp_path: P
         assert connection.execute("SELECT count(zcr_mean_01) FROM features").fetchall() == [(96,)]
         assert connection.execute("SELECT count(*) FROM mel").fetchall() == [(96,)]
     assert made(moved).name == old.name
+
+
+def test_a_command_says_that_it_makes_the_database_and_nothing_when_it_is_there(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shell.connected(store, patience=3600):
+        assert capsys.readouterr().err == ""
+    shutil.rmtree(store.path("derived"))
+    with shell.connected(store, patience=0):
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("making a database of the store")
+        assert err.count("\n") == 1
+    with shell.connected(store, patience=0):
+        assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_while_it_is_made_leaves_nothing(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tracks=4000, arrays_too=False)
+    folder = Path(store.path("derived"))
+    command = [sys.executable, "-m", "warehouse", "--store", store.url, "SELECT 1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            while process.poll() is None and not (folder.exists() and os.listdir(folder)):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_INTERRUPTED
+    assert err.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in err
+    assert out == ""
+    assert os.listdir(folder) == []

@@ -21,6 +21,12 @@ MODULES = {
     "warehouse.arrays.matrices": ("store",),
     "warehouse.arrays.streams": ("store",),
     "warehouse.shell.named": ("store",),
+    "analysis.models.grid": (),
+    "analysis.options": (),
+    "analysis.studies.powerlaw": (),
+    "training.networks.catalogue": (),
+    "training.results.saved": (),
+    "training.run.devices": (),
 }
 
 # modules whose examples need nothing

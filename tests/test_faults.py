@@ -163,7 +163,7 @@ def test_ctrl_c_says_what_is_kept_and_the_next_build_goes_on(
     mine = workers(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the driver and its workers get it
     _, err = process.communicate(timeout=60)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in mine)
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in mine))
     assert process.returncode == cli.EXIT_INTERRUPTED, err
     assert "Traceback" not in err
     assert "what was committed is kept" in err

@@ -134,14 +134,6 @@ def test_the_fingerprint_is_of_every_value(store: Store, table: str, column: str
     assert store.snapshot().fingerprint != first
 
 
-def test_the_digest_of_the_catalog_is_of_its_values(store: Store) -> None:
-    first, tracks = store.catalog_digest(), store.read_catalog("tracks")
-    store.write_catalog("tracks", tracks)
-    assert store.catalog_digest() == first
-    store.write_catalog("tracks", tracks.slice(1))
-    assert store.catalog_digest() != first
-
-
 def test_derived_databases_are_the_warehouses(store: Store) -> None:
     folder = Path(store.path(places.DERIVED))
     folder.mkdir()

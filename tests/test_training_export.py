@@ -49,7 +49,8 @@ def test_shards_hold_the_stores_rows_and_splits(store: Store, tmp_path: Path, ki
     assert len(found) == TRACKS * EXCERPTS
     made = Sidecar.read(str(tmp_path / kind))
     truth = warehouse.examples(store, scheme="official", table="mel").to_pylist()
-    artist = dict(zip(*store.read_catalog("tracks", ["track_id", "artist_id"]).to_pydict().values(), strict=True))
+    tracks = warehouse.query(store, "SELECT track_id, artist_group FROM tracks")
+    artist = dict(zip(*tracks.to_pydict().values(), strict=True))
     for row in truth:
         record = found[row["track_id"], row["excerpt"]]
         assert made.classes[record["label"]] == row["genre"]  # type: ignore[call-overload]
@@ -158,6 +159,29 @@ def test_a_complete_export_is_left_alone_and_other_choices_replace_it(store: Sto
     assert other.sidecar.plan != first.sidecar.plan  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("stranger", ["training-00000-of-00001-5.tfrec", "dataset.json"])
+def test_a_folder_of_other_files_is_refused_and_left_alone(
+    store: Store, tmp_path: Path, stranger: str, force: bool
+) -> None:
+    file = tmp_path / "mel" / stranger
+    file.parent.mkdir()
+    file.write_bytes(b"{}")
+    with pytest.raises(UsageError, match="no data set of ours") as caught:
+        export(store, output=str(tmp_path), force=force)
+    assert "--output" in str(caught.value)
+    assert _bytes(tmp_path / "mel") == {stranger: hashlib.sha256(b"{}").hexdigest()}
+
+
+def test_a_sidecar_of_another_version_is_replaced(store: Store, tmp_path: Path) -> None:
+    made = export(store, output=str(tmp_path), shards=1).sidecar
+    file = tmp_path / "mel" / sidecar.NAME
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    (tmp_path / "mel" / "mine.txt").write_text("notes")
+    assert export(store, output=str(tmp_path), shards=1).sidecar == made
+    assert (tmp_path / "mel" / "mine.txt").read_text() == "notes"
+
+
 def test_a_dry_run_writes_nothing(store: Store, tmp_path: Path) -> None:
     done = export(store, output=str(tmp_path / "x"), dry_run=True)
     assert sum(r["records"] for r in done.table.to_pylist()) == TRACKS * EXCERPTS
@@ -232,16 +256,19 @@ def test_writing_imports_no_tensorflow(store: Store, tmp_path: Path) -> None:
     assert "official split" in done.stderr
 
 
-def test_no_artist_split_where_no_artist_is_known(tmp_path: Path) -> None:
+def test_an_artist_is_known_by_number_or_by_name_and_else_no_split_is_by_artist(tmp_path: Path) -> None:
     store = make_store(str(tmp_path / "s"), tracks=TRACKS, spec=SPEC, arrays_too=False)
-    tracks = store.read_catalog("tracks")
-    for known in (True, False):
-        if not known:
-            at = tracks.column_names.index("artist_id")
-            unknown = pa.nulls(tracks.num_rows, tracks.schema.field("artist_id").type)
-            store.write_catalog("tracks", tracks.set_column(at, tracks.schema.field("artist_id"), unknown))
+    artists = []
+    for lost in ("", "artist_id", "artist"):
+        tracks = store.read_catalog("tracks")
+        if lost:
+            at, field = tracks.column_names.index(lost), tracks.schema.field(lost)
+            store.write_catalog("tracks", tracks.set_column(at, field, pa.nulls(tracks.num_rows, field.type)))
         side = export(store, kind="features", output=str(tmp_path), scheme="artist").sidecar
-        assert side.scheme_text == ("artist" if known else "artist (no artist is known: by track)")  # type: ignore[union-attr]
+        assert side is not None
+        artists.append(side.artists)
+        assert side.scheme_text == ("artist (no artist is known: by track)" if lost == "artist" else "artist")
+    assert artists[0] == artists[1] > artists[2] == 0
 
 
 def test_a_full_disk_leaves_no_data_set(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

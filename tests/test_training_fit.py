@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.evaluation import by_track, evaluate
 from featurestore.errors import UsageError
 from featurestore.store.store import Store
 from featurestore.terminal import cli
@@ -227,3 +228,14 @@ def test_curves_name_model_and_data(trained: dict[str, loop.Fitted], monkeypatch
     assert len(seen[1]) == report.LONGEST_TITLE
     assert seen[1].startswith("mlp on far/")
     assert seen[1].endswith("far/features")
+
+
+def test_genres_and_titles_are_drawn_as_they_are_spelt(tmp_path: Path) -> None:
+    """The last genre is no formula that matplotlib could read."""
+    ids = np.arange(6)
+    scored = by_track(ids, ids % 3, ids, np.eye(3)[ids % 3])
+    evaluation = evaluate(scored, ("Ca$$h Rap", "$uicide$", "$\\frac{a$"), split="test", scheme="artist")
+    row = {"epoch": 1.0, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    report.write(str(tmp_path), evaluation, [row], title="mlp on $\\frac{a$")
+    report.write_evaluation(str(tmp_path), evaluation)
+    assert {p.name for p in tmp_path.glob("*.png")} == {"confusion.png", "curves.png", "test_confusion.png"}

@@ -238,7 +238,7 @@ def test_one_key_reads_one_row_group(store: Store, monkeypatch: pytest.MonkeyPat
         read.append((list(groups), list(columns)))
         return original(self, groups, columns, **options)
 
-    monkeypatch.setattr(rows_module.pq.ParquetFile, "read_row_groups", spy)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
     (batch,) = warehouse.iter_mels(store, keys=pa.table({"track_id": [10], "excerpt": [1]}))
     assert batch.track_ids.tolist() == [10]
     mels = [groups for groups, columns in read if columns == ["mel"]]

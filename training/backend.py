@@ -15,7 +15,17 @@ from featurestore.errors import MissingInput
 
 @functools.lru_cache(maxsize=1)
 def tensorflow() -> Any:
-    """The module `tensorflow`. Raises MissingInput where it is not installed."""
+    """Import TensorFlow, once and quietly.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    MissingInput
+        Where it is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _silent_stderr():
@@ -30,7 +40,17 @@ def tensorflow() -> Any:
 
 @functools.lru_cache(maxsize=1)
 def keras() -> Any:
-    """The module `keras`, on TensorFlow whatever $KERAS_BACKEND says. Raises MissingInput as `tensorflow`."""
+    """Import Keras on TensorFlow, whatever $KERAS_BACKEND says.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    MissingInput
+        Where TensorFlow is not installed.
+    """
     tensorflow()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silent_stderr():

@@ -28,7 +28,18 @@ def _parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, judge, print one row per genre and the summary."""
+    """Parse the command line, judge the model, print one row per genre and the summary.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     import pyarrow as pa

@@ -55,7 +55,18 @@ def _parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, export each kind, print what is in the shards."""
+    """Parse the command line, export each kind, print what is in the shards.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     options = vars(_parser().parse_args(argv))
     from featurestore.store.store import Store
     from training.shards.export import export

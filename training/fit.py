@@ -54,7 +54,12 @@ def _parser() -> cli.Parser:
 
 
 def add_data(parser: cli.Parser) -> None:
-    """--store, --data and --verify: which shards, and how far they are trusted."""
+    """Add --store, --data and --verify: which shards are read, and how far they are trusted.
+
+    Parameters
+    ----------
+    parser : Parser
+    """
     cli.add_store(parser)
     parser.add_argument(
         "--data", metavar="DIR|URL", default="data/tfrecords", help="exported shards: their folder, or the one above it"
@@ -65,7 +70,12 @@ def add_data(parser: cli.Parser) -> None:
 
 
 def add_device(parser: cli.Parser) -> None:
-    """--device and --precision."""
+    """Add --device and --precision.
+
+    Parameters
+    ----------
+    parser : Parser
+    """
     parser.add_argument(
         "--device", metavar="NAME", default="auto", help="auto, cpu, gpu, gpu:I, tpu, or cpu:N (virtual)"
     )
@@ -78,7 +88,25 @@ def add_device(parser: cli.Parser) -> None:
 
 
 def store_to_check(url: str, default: str) -> Store | None:
-    """The store that shards must match: None for "none", or where only the default is missing (a hosted GPU)."""
+    """Open the store that shards or a model must match.
+
+    Parameters
+    ----------
+    url : str
+        What --store says; "none" leaves the match unchecked.
+    default : str
+        The option's default. A store that is missing there is no error: on a hosted GPU there are only shards.
+
+    Returns
+    -------
+    Store or None
+        None where nothing is to be checked.
+
+    Raises
+    ------
+    MissingStore
+        Where a store that was named is not there.
+    """
     from featurestore.store.store import Store
 
     if url == "none":
@@ -92,7 +120,18 @@ def store_to_check(url: str, default: str) -> Store | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, train, print the test's figures."""
+    """Parse the command line, train, print the figures of the test split.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     for name, low, high in (("label_smoothing", 0, 0.9), ("learning_rate", 0, 100), ("mixup", 0, 100)):

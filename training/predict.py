@@ -32,7 +32,18 @@ def _parser() -> cli.Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, answer for every file, print the answers."""
+    """Parse the command line, answer for every file, print or write the answers.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0; 3 where some files failed, 1 where all did.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 <= args.threshold <= 1:

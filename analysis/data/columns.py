@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from featurestore import registry
 
-_SUFFIX = re.compile(r"_(mean|var|std|median|min|max|skew|kurtosis|value|\d+)$")
+_SUFFIXES = re.compile(r"(?<=.)(_(mean|var|std|median|min|max|skew|kurtosis|value|\d+))+$")
 _NUMBERED = re.compile(r"\d+(_(mean|var|std))?$")
 
 
@@ -26,8 +26,7 @@ def column_group(name: str) -> str:
     """
     if parsed := registry.parse_column(name):
         return parsed[0]
-    while _SUFFIX.search(name) and _SUFFIX.sub("", name):
-        name = _SUFFIX.sub("", name)
+    name = _SUFFIXES.sub("", name)
     return _NUMBERED.sub("", name) or name
 
 

@@ -10,6 +10,7 @@ from analysis.data.samples import Data, Sample, join
 from featurestore.errors import MissingInput
 
 SMALL = 30  # tracks in a split below which its figures are called coarse
+FOLDS = 3  # of a cross-validation inside training, at most
 DRAW = "Draw splits with `python -m featurestore splits --scheme artist`"
 Folds = tuple[tuple[np.ndarray, np.ndarray], ...]
 
@@ -40,7 +41,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def make_plan(data: Data, *, seed: int = 0, n_folds: int = 3) -> Plan:
+def make_plan(data: Data, *, seed: int = 0) -> Plan:
     """How a comparison of this data is run.
 
     With three splits, candidates are chosen on validation, learn from both and are reported on test. Without test they
@@ -52,8 +53,6 @@ def make_plan(data: Data, *, seed: int = 0, n_folds: int = 3) -> Plan:
     data : Data
     seed : int
         Seed of the folds.
-    n_folds : int
-        Most folds of a cross-validation.
 
     Returns
     -------
@@ -82,7 +81,7 @@ def make_plan(data: Data, *, seed: int = 0, n_folds: int = 3) -> Plan:
         plan = Plan(fit, (fold,), splits["test"], "test", "validation")
     else:
         reported = "test" if "test" in splits else "validation"
-        folds = group_folds(training, n_folds, seed)
+        folds = group_folds(training, FOLDS, seed)
         how = f"{len(folds)}-fold group-aware cross-validation inside training" if folds else "nothing (defaults)"
         plan = Plan(training, folds, splits[reported], reported, how)
     return dataclasses.replace(plan, notes=(*_choice_notes(data, plan), *_split_notes(data)))

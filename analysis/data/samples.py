@@ -42,11 +42,33 @@ class Sample:
         return len(self.y)
 
     def take(self, rows: np.ndarray) -> Sample:
-        """The rows given by index or mask."""
+        """Choose rows.
+
+        Parameters
+        ----------
+        rows : (m,) int64, or (n,) bool
+            Indices, or a mask.
+
+        Returns
+        -------
+        Sample
+            Of m rows, or of those where the mask is true.
+        """
         return Sample(self.X[rows], self.y[rows], self.track_ids[rows], self.groups[rows])
 
     def columns(self, columns: Sequence[int]) -> Sample:
-        """The same rows with only these columns."""
+        """Choose columns; the rows stay.
+
+        Parameters
+        ----------
+        columns : sequence of k int
+            Positions of the columns, in the order wanted.
+
+        Returns
+        -------
+        Sample
+            With X (n, k).
+        """
         return dataclasses.replace(self, X=np.ascontiguousarray(self.X[:, list(columns)]))
 
     @property

@@ -68,10 +68,14 @@ class Card:
     facts: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """The card as JSON can hold it."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        lists = {"classes": list(self.classes), "columns": list(self.columns)}
-        return values | lists | {"spec": self.spec.as_dict() if self.spec else None}
+        """Give the card as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            By field; the spec as `Spec.as_dict` gives it, or None.
+        """
+        return dataclasses.asdict(self) | {"spec": self.spec.as_dict() if self.spec else None}
 
     def require_spec(self, store_spec: Spec | None = None, store: str = "") -> None:
         """Check that audio, and where given a store, is measured with the numbers that the model learnt from.

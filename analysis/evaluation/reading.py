@@ -46,11 +46,23 @@ class Evaluation:
     confusion: np.ndarray
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Precision, recall and F1 of each class; see `class_scores`."""
+        """Score each class.
+
+        Returns
+        -------
+        list of dict
+            Precision, recall and F1, as `class_scores` gives them.
+        """
         return class_scores(self.confusion, self.classes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON can hold it, the class scores included."""
+        """Give everything as JSON can hold it, the class scores included.
+
+        Returns
+        -------
+        dict
+            Intervals are three entries each: `low` and `high` are those of `accuracy`.
+        """
         return {
             "split": self.split,
             "scheme": self.scheme,
@@ -66,7 +78,13 @@ class Evaluation:
         }
 
     def summary(self) -> str:
-        """One line: accuracy with interval, n and scheme; macro-F1; chance."""
+        """Say in one line what was reached.
+
+        Returns
+        -------
+        str
+            Accuracy with interval, n and scheme; macro-F1; the accuracy of always answering the largest class.
+        """
         return (
             f"{self.split}: accuracy {self.accuracy.text()} on {self.n} tracks ({self.scheme} split), "
             f"macro-F1 {self.macro_f1.value:.3f}, always the largest genre {self.chance:.3f}"

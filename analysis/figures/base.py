@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# Okabe and Ito (2008), told apart by colour-blind readers too; for more classes the marker or the dash changes
+# Okabe and Ito (2008): colour-blind readers can tell them apart too; for more classes the marker or the dash changes
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A900")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
@@ -115,12 +115,26 @@ def named_lines(
 
 
 def legend_below(fig: Any, columns: int = 4, **kwargs: Any) -> None:
-    """The legend of a whole figure, under it."""
+    """Put the legend of a whole figure under it.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    columns : int
+        Entries side by side.
+    **kwargs
+        For matplotlib's `Figure.legend`: handles and labels, where they are not those of the axes.
+    """
     fig.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, **kwargs)
 
 
 def log_axis(ax: Any) -> None:
-    """A logarithmic x axis whose ticks read 1, 2, 5, 10, 20 ... instead of powers."""
+    """Make the x axis logarithmic, with ticks that read 1, 2, 5, 10, 20 and so on instead of powers.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     ax.set_xscale("log")

@@ -11,6 +11,7 @@ import numpy as np
 from analysis.evaluation import Interval
 from analysis.figures.base import COLOURS, DASHES, figure, legend_below, log_axis, named_lines, style
 
+LOADINGS = 12  # columns drawn of each component
 Line = tuple[Any, Any]  # x and y: sequences or arrays of equal length
 
 
@@ -208,7 +209,7 @@ def scatter(
     return fig
 
 
-def loadings(components: np.ndarray, explained: np.ndarray, columns: Sequence[str], most: int = 12) -> Any:
+def loadings(components: np.ndarray, explained: np.ndarray, columns: Sequence[str]) -> Any:
     """The columns with the largest loadings of each component, signed, largest first.
 
     Parameters
@@ -218,8 +219,6 @@ def loadings(components: np.ndarray, explained: np.ndarray, columns: Sequence[st
     explained : (k,)
         Shares of variance.
     columns : sequence of d str
-    most : int
-        Columns drawn per component.
 
     Returns
     -------
@@ -227,7 +226,7 @@ def loadings(components: np.ndarray, explained: np.ndarray, columns: Sequence[st
     """
     fig, axes = figure(3.7 * len(components), 4.2, 1, len(components))
     for i, (ax, row) in enumerate(zip(axes[0], components, strict=True)):
-        top = np.argsort(-np.abs(row), kind="stable")[:most][::-1]
+        top = np.argsort(-np.abs(row), kind="stable")[:LOADINGS][::-1]
         ax.barh(range(len(top)), row[top], color=[COLOURS[0] if v >= 0 else COLOURS[3] for v in row[top]])
         ax.set_yticks(range(len(top)), [columns[j] for j in top], fontsize=7.5)
         ax.axvline(0, color="#555555", lw=0.8)

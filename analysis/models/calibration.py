@@ -18,6 +18,7 @@ from analysis.models import grid, search
 from analysis.models.grid import Candidate
 
 FOLDS = 5
+BINS = 10  # of confidence, for the calibration error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +89,10 @@ def _evidence(candidate: Candidate, learn: Sample, score: Sample, n_classes: int
 
 def _fit(scores: np.ndarray, y: np.ndarray, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    steps = [("scale", StandardScaler()), ("classify", LogisticRegression(max_iter=1000, random_state=seed))]
-    return Pipeline(steps).fit(scores, y)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed)).fit(scores, y)
 
 
 def _known_classes(calibrator: Any, scores: np.ndarray) -> np.ndarray:
@@ -130,15 +130,13 @@ def choose_threshold(scored: Scored, precision: float) -> tuple[float, float, fl
     return threshold, (last + 1) / len(order), float(right[last])
 
 
-def calibration_error(scored: Scored, bins: int = 10) -> float:
-    """Expected calibration error: mean |confidence - accuracy| over equal-width bins, weighted by tracks.
+def calibration_error(scored: Scored) -> float:
+    """Expected calibration error: mean |confidence - accuracy| over 10 equal-width bins, weighted by tracks.
 
     Parameters
     ----------
     scored : Scored
         Answers with probabilities as scores.
-    bins : int
-        Number of bins.
 
     Returns
     -------
@@ -146,6 +144,6 @@ def calibration_error(scored: Scored, bins: int = 10) -> float:
         0 to 1.
     """
     confidence = scored.scores.max(axis=1)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(which, weights=confidence - scored.correct, minlength=bins)
+    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = np.bincount(which, weights=confidence - scored.correct)
     return float(np.abs(gap).sum() / len(confidence))

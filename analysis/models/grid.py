@@ -112,7 +112,18 @@ class Candidate:
     params: Params
 
     def text(self) -> str:
-        """`C=1, solver=lbfgs, pca=95%`: what a search varies, as a table cell; "" for nothing."""
+        """Name what a search varies.
+
+        Returns
+        -------
+        str
+            `C=1, solver=lbfgs, pca=95%`; "" where nothing is varied.
+
+        Examples
+        --------
+        >>> Candidate("knn", 0.95, {"n_neighbors": 5}).text()
+        'n_neighbors=5, pca=95%'
+        """
         grid = MODELS[self.model].grid
         varied = {k: v for k, v in self.params.items() if len(grid.get(k, (1, 2))) > 1}
         parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in varied.items()]

@@ -12,6 +12,7 @@ Every task runs on one BLAS thread, so the numbers do not depend on how many wor
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ from featurestore.terminal import progress
 
 HALVE_FROM = 1000  # training tracks below which halving saves nothing worth having
 KERNEL_ROWS = 10_000
-_HEAVIEST = ("gradient_boosting", "svm_linear", "svm_poly", "svm_rbf", "svm_sigmoid", "mlp", "logistic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,21 +109,20 @@ def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], tit
     import joblib
 
     at_once = min(joblib.effective_n_jobs(None), len(tasks)) or 1
-    pool = joblib.Parallel(n_jobs=at_once, return_as="generator_unordered")
-    calls = (joblib.delayed(_indexed)(function, i, t) for i, t in enumerate(tasks))
-    out: list[Any] = [None] * len(tasks)
+    pool = joblib.Parallel(n_jobs=at_once, return_as="generator")
+    out = []
     with progress.bar(title, len(tasks)) as bar:
-        for i, result in pool(calls):
-            out[i] = result
+        for result in pool(joblib.delayed(_on_one_thread)(function, *task) for task in tasks):
+            out.append(result)
             bar.advance()
     return out
 
 
-def _indexed(function: Callable[..., Any], i: int, task: tuple[Any, ...]) -> tuple[int, Any]:
+def _on_one_thread(function: Callable[..., Any], *task: Any) -> Any:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        return i, function(*task)
+        return function(*task)
 
 
 def search(
@@ -196,13 +195,11 @@ def finals(
         In the order of the models.
     """
     tasks = []
-    for model in sorted(models, key=lambda m: _heaviest_first(m.name)):
+    for model in reversed(models):  # the slow models are the last of the list, and had better start first
         trial = best(trials, model.name)
         candidate = trial.candidate if trial else _possible(model, plan)[0]
         tasks.append((candidate, trial.accuracy if trial else None, plan.fit, plan.report, n_classes, seed))
-    fitted = parallel(_final, tasks, title="final fits")
-    names = [m.name for m in models]
-    return sorted(fitted, key=lambda f: names.index(f.candidate.model))
+    return parallel(_final, tasks, title="final fits")[::-1]
 
 
 def fit(candidate: Candidate, learn: Sample, seed: int = 0) -> Any:
@@ -283,10 +280,6 @@ def _n_tracks(sample: Sample, rows: np.ndarray) -> int:
     return len(np.unique(sample.track_ids[rows]))
 
 
-def _heaviest_first(name: str) -> int:
-    return _HEAVIEST.index(name) if name in _HEAVIEST else len(_HEAVIEST)
-
-
 def _possible(model: Model, plan: Plan) -> list[Candidate]:
     """The model's settings without those that the smallest fold cannot hold: more neighbours than rows."""
     rows = min([len(a) for a, _ in plan.folds] or [len(plan.fit)])
@@ -308,12 +301,10 @@ def _try(
     bundles: dict[Any, list[Candidate]] = {}
     for c in settings:
         bundles.setdefault(_shared_work(c), []).append(c)
-    ordered = sorted(bundles.values(), key=lambda b: _heaviest_first(b[0].model))
-    tasks = [(b, sample, learn, score, n_classes, seed) for b in ordered for learn, score in folds]
+    tasks = [(b, sample, *fold, n_classes, seed) for b in reversed(bundles.values()) for fold in folds]
     parts: dict[tuple[str, str], list[Trial]] = {(c.model, c.text()): [] for c in settings}
-    for trials in parallel(_try_bundle, tasks, title=title) if tasks else []:
-        for t in trials:
-            parts[t.candidate.model, t.candidate.text()].append(t)
+    for t in itertools.chain(*parallel(_try_bundle, tasks, title=title)) if tasks else ():
+        parts[t.candidate.model, t.candidate.text()].append(t)
     return [_over_folds(p) for p in parts.values()]
 
 

@@ -35,7 +35,13 @@ class Clock:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to stage `name`."""
+        """Count the time that the block takes.
+
+        Parameters
+        ----------
+        name : str
+            Stage that it is added to.
+        """
         started = time.perf_counter()
         try:
             yield
@@ -43,7 +49,13 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def text(self) -> str:
-        """`41.2 s: search 30.1 s (73 %), ...`, longest first."""
+        """Say where the time went.
+
+        Returns
+        -------
+        str
+            `41.2 s: search 30.1 s (73%), ...`, the longest stage first.
+        """
         total = sum(self.seconds.values()) or 1e-9
         parts = sorted(self.seconds.items(), key=lambda p: -p[1])
         return f"{total:.1f} s: " + ", ".join(f"{k} {v:.1f} s ({v / total:.0%})" for k, v in parts)

@@ -32,10 +32,6 @@ class Components:
     explained: np.ndarray
     loadings: np.ndarray
 
-    def needed(self, share: float) -> int:
-        """The smallest number of components that keep this share of the variance."""
-        return components_for(self.explained, share)
-
 
 def components_for(explained: np.ndarray, share: float) -> int:
     """The smallest number of components that keep a share of the variance.
@@ -241,7 +237,13 @@ class Verdict:
     by_model: Mapping[str, tuple[Interval, Interval]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per model and one of their mean: the changes with their intervals."""
+        """Give the rows of verdict.csv.
+
+        Returns
+        -------
+        list of dict
+            The changes with their intervals: one row per model, and one of their mean.
+        """
         every = {**self.by_model, "mean": (self.gap, self.score)}
         return [
             {"model": m, "components": self.components, **gap.cells("gap_change"), **score.cells("accuracy_change")}

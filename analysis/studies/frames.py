@@ -44,22 +44,21 @@ def frame_pca(
     store: Store,
     *,
     kind: str = "mel",
-    split: str = "training",
     scheme: str | None = None,
     subset: str | None = None,
     sample: int = 4000,
     seed: int = 0,
     at_once: int = AT_ONCE,
 ) -> FramePCA:
-    """Incremental PCA of every EVERY-th frame of a split's labelled excerpts, in dB, centred but not rescaled.
+    """Incremental PCA of every EVERY-th frame of the labelled training excerpts, in dB, centred but not rescaled.
 
     Parameters
     ----------
     store : Store
     kind : str
         mel: the stored bands; mfcc: their first 20 DCT-II coefficients (librosa's mfcc).
-    split, scheme, subset : str
-        Which excerpts.
+    scheme, subset : str, optional
+        Split scheme, and FMA subset, of the excerpts.
     sample : int
         Frames to keep as points.
     seed : int
@@ -81,7 +80,7 @@ def frame_pca(
     rng, model = np.random.default_rng(seed), IncrementalPCA()
     kept, genres, priority = list[np.ndarray](), np.empty(0, object), np.empty(0)
     n_frames = n_excerpts = 0
-    for parts, labels in _batches(store, kind, batch_size=at_once, split=split, scheme=scheme, subset=subset):
+    for parts, labels in _batches(store, kind, batch_size=at_once, split="training", scheme=scheme, subset=subset):
         frames = np.concatenate(parts)
         if not n_frames:
             model.set_params(n_components=min(frames.shape))
@@ -97,7 +96,7 @@ def frame_pca(
         priority = priority[best]
     if not n_frames:
         raise MissingInput(
-            f"store {store.url}: no labelled {split} spectrogram to take frames from",
+            f"store {store.url}: no labelled training spectrogram to take frames from",
             "Label the tracks, or measure audio with `python -m featurestore build`.",
         )
     points = model.transform(kept[0])[:, :2]

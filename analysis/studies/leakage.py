@@ -41,7 +41,18 @@ class Leakage:
     repeats: int
 
     def sentence(self, scheme: str) -> str:
-        """The finding in one line; `scheme` names the grouped split."""
+        """Say what was found.
+
+        Parameters
+        ----------
+        scheme : str
+            Name of the grouped split.
+
+        Returns
+        -------
+        str
+            One line.
+        """
         verdict = {
             -1: "the random split is harder here, which leakage cannot explain",
             0: "no leakage shown: the interval holds zero",

@@ -26,7 +26,23 @@ class PowerLaw:
     rate: float
 
     def error(self, n: np.ndarray | float) -> np.ndarray:
-        """Error at n training tracks, kept within 0 to 1."""
+        """Evaluate the law.
+
+        Parameters
+        ----------
+        n : float or (k,)
+            Training tracks, above 0.
+
+        Returns
+        -------
+        float64 or (k,) float64
+            Share of tracks answered wrongly, kept within 0 to 1.
+
+        Examples
+        --------
+        >>> PowerLaw(floor=0.1, scale=1.0, rate=0.5).error(np.array([4, 100])).round(3).tolist()
+        [0.6, 0.2]
+        """
         return np.clip(self.floor + self.scale * np.asarray(n, dtype=float) ** -self.rate, 0, 1)
 
 

@@ -19,6 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pyarrow as pa
@@ -177,6 +178,7 @@ class LocalPool:
         settings = {"initializer": start_worker, "initargs": (os.getpid(), self._name)}
         with joblib.parallel_config("loky", n_jobs=max(2, self._jobs), inner_max_num_threads=1, **settings):
             parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=self._jobs)
+        resource_tracker.ensure_running()  # joblib starts it too, and starting it ends every mask
         # workers inherit the mask: Ctrl-C is for the driver, also while they are still starting
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -196,6 +198,7 @@ def start_worker(driver: int, name: str) -> None:
         Of the pool.
     """
     children.end_with(driver)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("PYTHONFAULTHANDLER", "")  # a crash is a row of `failures`, not a traceback on the screen
     pa.set_cpu_count(1)
 

@@ -25,7 +25,7 @@ from featurestore.maintenance import compact, gc
 from featurestore.measure import golden
 from featurestore.measure.task import Result, Task
 from featurestore.spec import Spec
-from featurestore.store import files, lock, places, validity
+from featurestore.store import files, lock, places, touched
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.terminal import progress
@@ -266,7 +266,7 @@ def _measure(
                     total += result
                     bar.advance(result.files, failed=result.failed)
     finally:
-        validity.remember(store, total.unchanged)
+        touched.remember(store, total.unchanged)
     return total
 
 

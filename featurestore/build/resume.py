@@ -13,7 +13,7 @@ import os
 from featurestore import datasets
 from featurestore.datasets import Collection
 from featurestore.measure.task import MISSING, Item
-from featurestore.store import files, validity
+from featurestore.store import files, touched
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 
@@ -93,7 +93,7 @@ def plan(
 
 
 def _known(store: Store, snapshot: Snapshot) -> dict[int, _Known]:
-    touched = {t: (h, m) for t, h, m in zip(*validity.touched(store).to_pydict().values(), strict=True)}
+    times = {t: (h, m) for t, h, m in zip(*touched.read(store).to_pydict().values(), strict=True)}
     since, fingerprint = store.values_since, store.spec.fingerprint
     known = {}
     for table in ("excerpts", "failures"):
@@ -101,8 +101,8 @@ def _known(store: Store, snapshot: Snapshot) -> dict[int, _Known]:
         for track, batch, spec, size, mtime, digest in zip(*rows.to_pydict().values(), strict=True):
             if spec != fingerprint or batch < since:
                 continue
-            if touched.get(track, ("", 0))[0] == digest != "":
-                mtime = touched[track][1]
+            if times.get(track, ("", 0))[0] == digest != "":
+                mtime = times[track][1]
             known[track] = _Known(size, mtime, digest, table == "failures")
     return known
 

@@ -18,10 +18,14 @@ from featurestore.spec import Spec
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """What one excerpt measures.
+    """The measured values of one excerpt.
 
-    features  float32 (n_columns,), in the order of registry.column_names(spec.groups), all finite
-    mel       float32 (spec.n_mels, n_frames), dB: librosa.power_to_db(melspectrogram, ref=1.0, amin=1e-10, top_db=80)
+    Parameters
+    ----------
+    features : np.ndarray
+        float32 (n_columns,) in the order of `registry.column_names(spec.groups)`, all finite.
+    mel : np.ndarray
+        float32 (spec.n_mels, n_frames) in dB: librosa.power_to_db(melspectrogram, ref=1.0, amin=1e-10, top_db=80).
     """
 
     features: np.ndarray
@@ -29,10 +33,30 @@ class Extraction:
 
 
 def extract(y: np.ndarray, spec: Spec) -> Extraction:
-    """Measure a mono float32 (n,) signal at spec.sample_rate, full scale 1.0, at least one sample.
+    """Measure every feature of a signal, and its mel spectrogram.
 
-    Raises AudioError ("extract", "too_short") without samples and ("extract", "non_finite") where a value
-    overflows, as it does for samples that are not finite or far beyond full scale.
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) mono signal at `spec.sample_rate`, full scale 1.0, at least one sample.
+    spec : Spec
+        The numbers to measure with.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    AudioError
+        ("extract", "too_short") without samples; ("extract", "non_finite") where a value overflows, as it does for
+        samples that are not finite or far beyond full scale.
+
+    Examples
+    --------
+    >>> y = np.sin(2 * np.pi * 440 * np.arange(22050) / 22050).astype(np.float32)
+    >>> extract(y, Spec()).mel.shape
+    (128, 44)
     """
     from featurestore.extract.pipeline import features_and_mel
 
@@ -52,6 +76,11 @@ def warm_up(spec: Spec) -> None:
 
     Compiling takes seconds once per machine (numba keeps the machine code beside this package, or in its own
     cache directory where that is read-only): call this once before starting workers, then in each of them.
+
+    Parameters
+    ----------
+    spec : Spec
+        The numbers that excerpts will be measured with.
     """
     t = np.arange(2 * spec.n_fft + spec.sample_rate // 4) / spec.sample_rate
     extract(np.sin(2 * np.pi * 440 * t).astype(np.float32), spec)

@@ -17,9 +17,23 @@ _CQT_FLOOR = 10 * SILENCE_FLOOR  # a sine of amplitude a has about 10 a in the s
 
 
 def chroma_stft(power: np.ndarray, frames: int, sample_rate: int, n_fft: int, tuning: float) -> np.ndarray:
-    """librosa.feature.chroma_stft(S=power, sr=, tuning=): float32 (12, frames), maximum 1, 0 in silence.
+    """Equal to librosa.feature.chroma_stft(S=power, sr=, tuning=).
 
-    `power` is (blocks, bins, LANES) as stft.blocks fills it.
+    Parameters
+    ----------
+    power : np.ndarray
+        float32 (blocks, bins, LANES), as `stft.blocks` fills it.
+    frames : int
+        Frames of the signal.
+    sample_rate, n_fft : int
+        Hz, and samples of a frame.
+    tuning : float
+        Fractions of a semitone in [-0.5, 0.5).
+
+    Returns
+    -------
+    np.ndarray
+        float32 (12, frames), C first; the maximum of a frame is 1, and 0 in silence.
     """
     bank = _bank(sample_rate, n_fft, tuning)
     raw = np.ascontiguousarray(np.matmul(bank, power).transpose(1, 0, 2)).reshape(N_CHROMA, -1)[:, :frames]
@@ -27,12 +41,34 @@ def chroma_stft(power: np.ndarray, frames: int, sample_rate: int, n_fft: int, tu
 
 
 def chroma_cqt(pitch_classes: np.ndarray) -> np.ndarray:
-    """librosa.feature.chroma_cqt(C=, bins_per_octave=12): float32 (12, frames), maximum 1, 0 in silence."""
+    """Equal to librosa.feature.chroma_cqt(C=, bins_per_octave=12).
+
+    Parameters
+    ----------
+    pitch_classes : np.ndarray
+        float32 (12, frames), as `constantq.pitch_classes` gives them.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (12, frames), C first; the maximum of a frame is 1, and 0 in silence.
+    """
     return _peak_normalized(pitch_classes, _CQT_FLOOR)
 
 
 def chroma_cens(pitch_classes: np.ndarray) -> np.ndarray:
-    """librosa.feature.chroma_cens(C=, bins_per_octave=12): float32 (12, frames), Euclidean length 1, 0 in silence."""
+    """Equal to librosa.feature.chroma_cens(C=, bins_per_octave=12).
+
+    Parameters
+    ----------
+    pitch_classes : np.ndarray
+        float32 (12, frames), as `constantq.pitch_classes` gives them.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (12, frames), C first; the Euclidean length of a frame is 1, and 0 in silence.
+    """
     silent = pitch_classes.max(axis=0) < _CQT_FLOOR
     total = pitch_classes.sum(axis=0)
     share = pitch_classes / np.where(silent, np.float32(np.inf), total)
@@ -45,7 +81,18 @@ def chroma_cens(pitch_classes: np.ndarray) -> np.ndarray:
 
 
 def tonnetz(chroma: np.ndarray) -> np.ndarray:
-    """librosa.feature.tonnetz(chroma=): float32 (6, frames); 0 in silence."""
+    """Equal to librosa.feature.tonnetz(chroma=).
+
+    Parameters
+    ----------
+    chroma : np.ndarray
+        float32 (12, frames).
+
+    Returns
+    -------
+    np.ndarray
+        float32 (6, frames) in [-1, 1]: x and y of fifths, of minor thirds and of major thirds; 0 in silence.
+    """
     total = chroma.sum(axis=0, dtype=np.float64)
     return (_tonnetz_basis() @ (chroma / np.where(total > 0, total, 1))).astype(np.float32)
 

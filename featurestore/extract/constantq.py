@@ -30,10 +30,16 @@ _CHUNK_BYTES = 1 << 23  # frames gathered at a time: long filters would otherwis
 class Octave:
     """Filters of one octave at the rate it is measured at.
 
-    halve    whether the signal is halved once more before this octave
-    hop      samples between frames at this rate
-    filters  float32 (length, 24): real parts of the twelve filters, then imaginary parts
-    scale    float32 (12,): from filter response to librosa's magnitude
+    Parameters
+    ----------
+    halve : bool
+        Whether the signal is halved once more before this octave.
+    hop : int
+        Samples between frames at this rate.
+    filters : np.ndarray
+        float32 (length, 24): real parts of the twelve filters, then imaginary parts.
+    scale : np.ndarray
+        float32 (12,): from filter response to librosa's magnitude.
     """
 
     halve: bool
@@ -43,9 +49,21 @@ class Octave:
 
 
 def pitch_classes(y: np.ndarray, sample_rate: int, hop: int, tuning: float) -> np.ndarray:
-    """float32 (12, frames): |librosa.cqt(y, sr=, hop_length=, tuning=)| summed over octaves, C first.
+    """|librosa.cqt(y, sr=, hop_length=, tuning=)| summed over octaves.
 
-    Frames are librosa's: now and then one more than the STFT has. A rate too low for seven octaves has fewer.
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal.
+    sample_rate, hop : int
+        Hz, and samples between frames. A rate too low for seven octaves has fewer.
+    tuning : float
+        Fractions of a semitone in [-0.5, 0.5).
+
+    Returns
+    -------
+    np.ndarray
+        float32 (12, frames), C first. Frames are librosa's: now and then one more than the STFT has.
     """
     early, octaves = _plan(sample_rate, hop, tuning)
     signal = _decimate(y, early) if early > 1 else y
@@ -74,7 +92,23 @@ def _add_magnitudes(signal: np.ndarray, octave: Octave, total: np.ndarray) -> No
 
 @functools.lru_cache(maxsize=16)
 def fitting_octaves(sample_rate: int) -> int:
-    """Octaves from C1 (at most 7, 0 if none) whose filters stay below Nyquist at any tuning."""
+    """Number of octaves from C1 whose filters stay below Nyquist at any tuning.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    int
+        0 to 7.
+
+    Examples
+    --------
+    >>> fitting_octaves(22050)
+    7
+    """
     for octaves in range(OCTAVES, 0, -1):
         if _top(_frequencies(octaves, _HIGHEST_TUNING)) <= sample_rate / 2:
             return octaves

@@ -16,9 +16,20 @@ QUANTILE = 0.02
 
 
 def contrast(peak: np.ndarray, valley: np.ndarray, sample_rate: int) -> np.ndarray:
-    """dB of peaks minus dB of valleys, float32 (7, frames): librosa.feature.spectral_contrast(S=, sr=).
+    """Equal to librosa.feature.spectral_contrast(S=, sr=).
 
-    A band that begins at or above Nyquist is 0; librosa refuses it.
+    Parameters
+    ----------
+    peak, valley : np.ndarray
+        float32 (7, frames) magnitudes, as `extremes` fills them.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (7, frames): dB of the peaks minus dB of the valleys. A band that begins at or above Nyquist is 0, where
+        librosa refuses it.
     """
     fits = fitting_bands(sample_rate)
     out = np.zeros_like(peak)
@@ -27,15 +38,41 @@ def contrast(peak: np.ndarray, valley: np.ndarray, sample_rate: int) -> np.ndarr
 
 
 def fitting_bands(sample_rate: int) -> int:
-    """Bands, of 7, that begin below Nyquist."""
+    """Number of bands that begin below Nyquist.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    int
+        1 to 7.
+
+    Examples
+    --------
+    >>> fitting_bands(22050), fitting_bands(8000)
+    (7, 6)
+    """
     return 1 + sum(LOWEST_HZ * 2**k < sample_rate / 2 for k in range(BANDS - 1))
 
 
 @functools.lru_cache(maxsize=4)
 def bands(sample_rate: int, n_fft: int) -> np.ndarray:
-    """int64 (7, 3): first bin, end bin, and how many bins make the peak and the valley of each band.
+    """Edges of the bands as librosa draws them.
 
-    librosa's own edges: a band takes one bin more below, gives its last one up, and the highest reaches Nyquist.
+    A band takes one bin more below and gives its last one up, and the highest reaches Nyquist.
+
+    Parameters
+    ----------
+    sample_rate, n_fft : int
+        Hz, and samples of a frame.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (7, 3): first bin, end bin, and how many bins make the peak and the valley; zeros for a band without bins.
     """
     freq = np.arange(1 + n_fft // 2) * (sample_rate / n_fft)
     out = np.zeros((BANDS, 3), np.int64)
@@ -56,7 +93,16 @@ def bands(sample_rate: int, n_fft: int) -> np.ndarray:
 def extremes(magnitude, edges, first, peak, valley):  # type: ignore[no-untyped-def]
     """Mean of the largest and of the smallest bins of each band: the sorted means of librosa's spectral_contrast.
 
-    Fills columns `first` on of peak and valley (7, frames).
+    Parameters
+    ----------
+    magnitude : np.ndarray
+        float32 (bins, LANES), of a block.
+    edges : np.ndarray
+        int64 (7, 3), of `bands`.
+    first : int
+        The first frame of the block: the column to fill from.
+    peak, valley : np.ndarray
+        float32 (7, frames): receive the means.
     """
     most = 1
     for band in range(edges.shape[0]):

@@ -16,7 +16,20 @@ _RUN = 8  # powers multiplied before one logarithm: 1e-10 ** 8 and 1e38 ** 8 bot
 
 
 def delta(mfcc: np.ndarray, order: int) -> np.ndarray:
-    """librosa.feature.delta(mfcc, order=order), mode="nearest" below nine frames: float32, the shape of mfcc."""
+    """Equal to librosa.feature.delta(mfcc, order=order), with mode="nearest" below nine frames.
+
+    Parameters
+    ----------
+    mfcc : np.ndarray
+        float32 (width, frames).
+    order : int
+        1 for the change per frame, 2 for the change of that.
+
+    Returns
+    -------
+    np.ndarray
+        float32, the shape of `mfcc`.
+    """
     half, frames = DELTA_WIDTH // 2, mfcc.shape[1]
     edges = ((0, 0), (half, half))
     source = np.pad(mfcc, edges, mode="edge") if frames < DELTA_WIDTH else mfcc
@@ -28,7 +41,13 @@ def delta(mfcc: np.ndarray, order: int) -> np.ndarray:
 
 
 class Dynamics:
-    """Flatness and flux of one block after another; remembers the last frame of the block before."""
+    """Spectral flatness and flux of one block after another.
+
+    Parameters
+    ----------
+    bins, frames : int
+        Of the whole spectrogram. Blocks are added in order, because the flux needs the last frame of the block before.
+    """
 
     def __init__(self, bins: int, frames: int) -> None:
         self.flatness = np.empty((1, frames), np.float32)
@@ -36,7 +55,13 @@ class Dynamics:
         self._before = np.zeros(bins, np.float32)
 
     def add(self, block: Block) -> None:
-        """librosa.feature.spectral_flatness(S=magnitude), and the Euclidean distance from the frame before."""
+        """Measure librosa.feature.spectral_flatness(S=magnitude), and the Euclidean distance from the frame before.
+
+        Parameters
+        ----------
+        block : Block
+            The next block.
+        """
         found = np.empty((2, LANES), np.float32)
         _flatness_flux(block.power, block.magnitude, self._before, found)
         self.flatness[0, block.span] = found[0, : block.frames]

@@ -16,7 +16,18 @@ N_MFCC = 20
 
 
 def power_to_db(x: np.ndarray) -> np.ndarray:
-    """librosa.power_to_db(x, ref=1.0, amin=1e-10, top_db=80.0) for float32 x."""
+    """Equal to librosa.power_to_db(x, ref=1.0, amin=1e-10, top_db=80.0).
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float32 power, of any shape.
+
+    Returns
+    -------
+    np.ndarray
+        float32 dB, at most 80 below the largest.
+    """
     db = np.maximum(x, AMIN)
     np.log10(db, out=db)
     db *= np.float32(10.0)
@@ -24,16 +35,36 @@ def power_to_db(x: np.ndarray) -> np.ndarray:
 
 
 def mfcc(mel_db: np.ndarray) -> np.ndarray:
-    """librosa.feature.mfcc(S=mel_db, n_mfcc=20); rows beyond the mel bands are 0. float32 (20, frames)."""
+    """Equal to librosa.feature.mfcc(S=mel_db, n_mfcc=20).
+
+    Parameters
+    ----------
+    mel_db : np.ndarray
+        float32 (n_mels, frames) in dB.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (20, frames); rows beyond the mel bands are 0.
+    """
     return _dct(len(mel_db)) @ mel_db
 
 
 @functools.lru_cache(maxsize=4)
 def filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray]:
-    """librosa.filters.mel (n_mels, bins) float32, and the (n_mels, 2) bins where each filter begins and ends.
+    """Equal to librosa.filters.mel: triangles between neighbours on Slaney's scale.
 
-    Triangles between neighbours on Slaney's scale. Importing librosa's own would double the time that a worker takes
-    to start.
+    Importing librosa's own would double the time that a worker takes to start.
+
+    Parameters
+    ----------
+    sample_rate, n_fft, n_mels : int
+        Hz, samples of a frame, and bands.
+
+    Returns
+    -------
+    tuple of (np.ndarray, np.ndarray)
+        float32 (n_mels, bins) weights, and int64 (n_mels, 2): the bins where each filter begins and ends.
     """
     corners = _slaney_hz(np.linspace(0, _slaney_mel(sample_rate / 2), n_mels + 2))
     ramps = np.subtract.outer(corners, np.arange(1 + n_fft // 2) * (sample_rate / n_fft))
@@ -59,7 +90,19 @@ def _slaney_hz(mel: np.ndarray) -> np.ndarray:
 
 @KERNEL
 def project(power, weights, edges, first, out):  # type: ignore[no-untyped-def]
-    """librosa.feature.melspectrogram(S=power): one block into columns `first` on of out (n_mels, frames)."""
+    """librosa.feature.melspectrogram(S=power) of one block.
+
+    Parameters
+    ----------
+    power : np.ndarray
+        float32 (bins, LANES), of a block.
+    weights, edges : np.ndarray
+        Of `filter_bank`.
+    first : int
+        The first frame of the block: the column to fill from.
+    out : np.ndarray
+        float32 (n_mels, frames): receives the mel power.
+    """
     band = np.empty(LANES, np.float32)
     for m in range(weights.shape[0]):
         band[:] = 0

@@ -15,7 +15,21 @@ from featurestore.spec import Spec
 
 
 def features_and_mel(y: np.ndarray, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n_columns,) in the order of registry.columns(spec.groups), and the mel in dB (n_mels, frames)."""
+    """Measure a signal: its frame features, summarised over frames.
+
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal at `spec.sample_rate`.
+    spec : Spec
+        The numbers to measure with.
+
+    Returns
+    -------
+    tuple of (np.ndarray, np.ndarray)
+        float32 (n_columns,) in the order of `registry.columns(spec.groups)`, and the mel spectrogram in dB, float32
+        (n_mels, frames).
+    """
     rows, mel_db = frame_features(y, spec)
     chosen = [f for f in registry.FEATURES if f.group in spec.groups]
     values = [_summary(rows[f.name], f.statistics) for f in chosen]
@@ -27,7 +41,21 @@ def _summary(rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def frame_features(y: np.ndarray, spec: Spec) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Feature name -> float32 (width, frames), and the mel in dB. A scalar has one frame, the flux one fewer."""
+    """Measure the features of every frame of a signal.
+
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal at `spec.sample_rate`.
+    spec : Spec
+        The numbers to measure with.
+
+    Returns
+    -------
+    tuple of (dict of str to np.ndarray, np.ndarray)
+        By feature, float32 (width, frames): a scalar has one frame, the flux one fewer than the others. And the mel
+        spectrogram in dB, float32 (n_mels, frames).
+    """
     sr, n_fft, hop = spec.sample_rate, spec.n_fft, spec.hop_length
     frames = spec.n_frames(len(y))
     power = np.empty((stft.n_blocks(len(y), hop), 1 + n_fft // 2, stft.LANES), np.float32)

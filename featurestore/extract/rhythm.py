@@ -14,7 +14,20 @@ CLARITY_BPM = (30.0, 300.0)
 
 
 def onset_strength(mel_db: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
-    """librosa.onset.onset_strength(S=mel_db, n_fft=, hop_length=): float32 (1, frames), 0 for a single frame."""
+    """Equal to librosa.onset.onset_strength(S=mel_db, n_fft=, hop_length=).
+
+    Parameters
+    ----------
+    mel_db : np.ndarray
+        float32 (n_mels, frames) in dB.
+    n_fft, hop : int
+        Samples of a frame, and between two frames.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (1, frames) in dB; 0 for a single frame.
+    """
     frames = mel_db.shape[1]
     out = np.zeros((1, frames), np.float32)
     lag = 1 + n_fft // (2 * hop)  # the rise is known half a window late
@@ -25,10 +38,20 @@ def onset_strength(mel_db: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
 
 
 def tempo(onset: np.ndarray, sample_rate: int, hop: int) -> float:
-    """librosa.feature.tempo(onset_envelope=onset, sr=, hop_length=) in beats per minute.
+    """Equal to librosa.feature.tempo(onset_envelope=onset, sr=, hop_length=).
 
-    Without onsets the prior alone decides (the lag nearest 120). 0.0 where frames are so far apart that no tempo
-    below 320 has a lag of its own within eight seconds.
+    Parameters
+    ----------
+    onset : np.ndarray
+        float32 (frames,), as `onset_strength` gives it.
+    sample_rate, hop : int
+        Hz, and samples between two frames.
+
+    Returns
+    -------
+    float
+        Beats per minute. Without onsets the prior alone decides (the lag nearest 120). 0.0 where frames are so far
+        apart that no tempo below 320 has a lag of its own within eight seconds.
     """
     length = int(WINDOW_S * sample_rate) // hop
     if length < 2:
@@ -44,10 +67,21 @@ def tempo(onset: np.ndarray, sample_rate: int, hop: int) -> float:
 
 
 def pulse_clarity(onset: np.ndarray, sample_rate: int, hop: int) -> float:
-    """Largest autocorrelation of the onset strength at a lag of 30 to 300 beats per minute, 0 to 1.
+    """Largest autocorrelation of the onset strength at a lag of 30 to 300 beats per minute.
 
-    librosa.autocorrelate of the envelope less its mean, over its value at lag 0 (Lartillot et al. 2008). A steady
-    click gives nearly 1, noise nearly 0; 0.0 without onsets.
+    librosa.autocorrelate of the envelope less its mean, over its value at lag 0 (Lartillot et al. 2008).
+
+    Parameters
+    ----------
+    onset : np.ndarray
+        float32 (frames,), as `onset_strength` gives it.
+    sample_rate, hop : int
+        Hz, and samples between two frames.
+
+    Returns
+    -------
+    float
+        0 to 1: a steady click gives nearly 1, noise nearly 0; 0.0 without onsets.
     """
     x = onset - onset.mean(dtype=np.float64)
     n = scipy.fft.next_fast_len(2 * len(x) - 1, real=True)

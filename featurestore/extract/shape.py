@@ -15,15 +15,42 @@ _RMS, _CENTROID, _BANDWIDTH, _ROLLOFF, _LOUDEST = range(5)
 
 
 def silence_magnitude(n_fft: int) -> float:
-    """Largest STFT magnitude of a frame that counts as silent."""
+    """Largest STFT magnitude of a frame that counts as silent.
+
+    Parameters
+    ----------
+    n_fft : int
+        Samples of a frame.
+
+    Returns
+    -------
+    float
+    """
     return SILENCE_FLOOR * (3 / 8 * n_fft) ** 0.5  # the mean square of a Hann window is 3/8
 
 
 def shape(block: Block, n_fft: int, bin_hz: float, cumulative: np.ndarray) -> np.ndarray:
-    """float32 (5, LANES): RMS, centroid, bandwidth, roll-off (Hz) and the loudest magnitude of each frame.
+    """Level and shape of the spectrum of each frame of a block.
 
     Equal to librosa.feature.rms(S=, frame_length=n_fft), spectral_centroid, spectral_bandwidth and
-    spectral_rolloff(S=, sr=); the last three are 0 in a silent frame. `cumulative` is scratch of the block's shape.
+    spectral_rolloff(S=, sr=).
+
+    Parameters
+    ----------
+    block : Block
+        Power and magnitude.
+    n_fft : int
+        Samples of a frame.
+    bin_hz : float
+        Hz between two bins.
+    cumulative : np.ndarray
+        float32, the shape of the block's arrays: room for intermediate sums, overwritten.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (5, LANES): RMS, centroid, bandwidth, roll-off (the three in Hz, and 0 in a silent frame), and the
+        largest magnitude.
     """
     out = np.empty((5, LANES), np.float32)
     _shape(block.power, block.magnitude, cumulative, n_fft, bin_hz, silence_magnitude(n_fft), out)

@@ -10,10 +10,27 @@ _MEAN, _STD, _SKEW, _KURTOSIS, _MIN, _MAX = range(6)
 
 
 def statistics(rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """float64 (len(names), width) of float32 rows (width, frames), for names of registry.STATISTICS.
+    """Summarise rows over their frames.
 
     numpy's mean, std, median, min and max, scipy.stats.skew and kurtosis (biased, excess), with moments in
     float64 in two passes. Skewness and kurtosis of a constant row are 0, where scipy has NaN.
+
+    Parameters
+    ----------
+    rows : np.ndarray
+        float32 (width, frames).
+    names : tuple of str
+        Of `registry.STATISTICS`.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (len(names), width).
+
+    Examples
+    --------
+    >>> statistics(np.array([[1, 2, 6]], np.float32), ("mean", "median", "max")).tolist()
+    [[3.0], [2.0], [6.0]]
     """
     rows = np.ascontiguousarray(rows)
     found = np.empty((6, len(rows)))

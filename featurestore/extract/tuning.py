@@ -19,7 +19,13 @@ RESOLUTION = 100  # hundredths of a semitone
 
 
 class Peaks:
-    """Spectral peaks of all blocks so far: pitch in Hz and height, in magnitude and in power."""
+    """Spectral peaks of all blocks so far: their pitch in Hz and their height, in magnitude and in power.
+
+    Parameters
+    ----------
+    sample_rate, n_fft : int
+        Hz, and samples of a frame.
+    """
 
     def __init__(self, sample_rate: int, n_fft: int) -> None:
         self._bin_hz = sample_rate / n_fft
@@ -30,7 +36,15 @@ class Peaks:
         self._power: list[np.ndarray] = []
 
     def add(self, block: Block, loudest: np.ndarray) -> None:
-        """Find the peaks of a block. `loudest` float32 (LANES,): the largest magnitude of each frame."""
+        """Find the peaks of a block.
+
+        Parameters
+        ----------
+        block : Block
+            The next block.
+        loudest : np.ndarray
+            float32 (LANES,): the largest magnitude of each frame.
+        """
         room = LANES * ((self._high - self._low) // 2 + 1)
         in_magnitude, in_power = np.empty((2, room), np.float32), np.empty((2, room), np.float32)
         n, m = _peaks(
@@ -41,16 +55,41 @@ class Peaks:
         self._power.append(in_power[:, :m])
 
     def magnitude_tuning(self) -> float:
-        """librosa.estimate_tuning(S=magnitude, bins_per_octave=12): fractions of a semitone in [-0.5, 0.5)."""
+        """librosa.estimate_tuning(S=magnitude, bins_per_octave=12).
+
+        Returns
+        -------
+        float
+            Fractions of a semitone in [-0.5, 0.5).
+        """
         return _tuning(np.concatenate(self._magnitude, axis=1))
 
     def power_tuning(self) -> float:
-        """librosa.estimate_tuning(S=power, bins_per_octave=12), as librosa.feature.chroma_stft does."""
+        """librosa.estimate_tuning(S=power, bins_per_octave=12), as librosa.feature.chroma_stft calls it.
+
+        Returns
+        -------
+        float
+            Fractions of a semitone in [-0.5, 0.5).
+        """
         return _tuning(np.concatenate(self._power, axis=1))
 
 
 def cqt_tuning(y: np.ndarray, sample_rate: int) -> float:
-    """librosa.estimate_tuning(y=y, sr=sample_rate, bins_per_octave=12), from an STFT of its own (2048, 512)."""
+    """librosa.estimate_tuning(y=y, sr=sample_rate, bins_per_octave=12), from an STFT of its own (2048, 512).
+
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    float
+        Fractions of a semitone in [-0.5, 0.5).
+    """
     power = np.empty((stft.n_blocks(len(y), CQT_HOP), 1 + CQT_N_FFT // 2, LANES), np.float32)
     peaks = Peaks(sample_rate, CQT_N_FFT)
     for block in stft.blocks(y, CQT_N_FFT, CQT_HOP, power):

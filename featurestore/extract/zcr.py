@@ -11,7 +11,20 @@ _THRESHOLD = np.float32(1e-10)  # librosa takes anything nearer to zero for zero
 
 @KERNEL
 def zero_crossing_rate(y, frame_length, hop):  # type: ignore[no-untyped-def]
-    """librosa.feature.zero_crossing_rate(y, frame_length=, hop_length=): float32 (1, frames), crossings per sample."""
+    """Equal to librosa.feature.zero_crossing_rate(y, frame_length=, hop_length=).
+
+    Parameters
+    ----------
+    y : np.ndarray
+        float32 (n,) signal.
+    frame_length, hop : int
+        Samples of a frame, and between two frames.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (1, frames): crossings per sample, 0 to 1.
+    """
     n = y.shape[0]
     before = np.zeros(n + 1, np.int32)  # crossings among the first i samples
     for i in range(1, n):

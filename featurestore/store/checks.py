@@ -97,9 +97,12 @@ def _key_set(table: pa.Table) -> set[tuple[int, int]]:
 
 
 def _excerpts(table: pa.Table, batch: str, spec: Spec) -> list[str]:
-    found = [_first(table, name, ~_between(table[name], low, high), "excerpts") for name, low, high in RANGES]
-    found.append(_first(table, "batch", _array(pc.not_equal(table["batch"], batch)), "excerpts"))
-    found.append(_first(table, "spec", _array(pc.not_equal(table["spec"], spec.fingerprint)), "excerpts"))
+    found = []
+    for name, low, high in RANGES:
+        values = table[name].to_numpy()
+        found.append(_first(table, name, ~((values >= low) & (values <= high)), "excerpts"))
+    for name, expected in (("batch", batch), ("spec", spec.fingerprint)):
+        found.append(_first(table, name, pc.not_equal(table[name], expected).to_numpy(), "excerpts"))
     return [f for f in found if f]
 
 
@@ -107,7 +110,7 @@ def _features(table: pa.Table, spec: Spec) -> list[str]:
     ranges = {name: (low, spec.sample_rate / 2 if high is None else high) for name, low, high in FRAME_RANGES}
     found = []
     for column in registry.columns(spec.groups):
-        values = _array(table[column.name])
+        values = table[column.name].to_numpy()
         low, high = -np.inf, np.inf
         if column.statistic == "std":
             low = 0.0
@@ -161,15 +164,6 @@ def _failures(tables: Mapping[str, pa.Table], batch: str) -> list[str]:
     if any(b != batch for b in tables["failures"]["batch"].to_pylist()):
         found.append(f"failures: rows that are not of batch {batch}")
     return found
-
-
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    return column.to_numpy()
-
-
-def _between(column: pa.ChunkedArray, low: float, high: float) -> np.ndarray:
-    values = _array(column)
-    return (values >= low) & (values <= high)
 
 
 def _first(table: pa.Table, name: str, bad: np.ndarray, where: str) -> str:

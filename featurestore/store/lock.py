@@ -1,10 +1,10 @@
 """One writer at a time. Readers take no lock and are never blocked.
 
-On a disk the lock is `flock` on `build.lock`, and the workers of a build inherit the open file: the system gives it
-up when the last of them is gone, so a store whose build died is free again as soon as nothing can write to it any
-more. On an object store it is the object `build.lock`, made by a conditional put, which only one of two can win. If its
-holder dies it stays, until somebody who knows that says `gc --break-lock`: no clock decides. The file holds who has the
-lock, and a token that everyone who commits compares before: who lost the lock commits nothing.
+On a disk the lock is `flock` on `build.lock`, which the system gives up when the process that holds it is gone; the
+workers of a build end with it. On an object store it is the object `build.lock`, made by a conditional put, which only
+one of two can win. If its holder dies it stays, until somebody who knows that says `gc --break-lock`: no clock decides.
+The file holds who has the lock, and a token that everyone who commits compares before: who lost the lock commits
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import os
 import posixpath
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -26,17 +25,19 @@ from featurestore.errors import FeatureStoreError, StoreBusy
 from featurestore.store import files, places
 
 LOCK = places.LOCK
-_DYING_S = 15.0  # how long the workers of a dead build may take to notice
 
 
 @dataclasses.dataclass(frozen=True)
 class Lock:
-    """The right to write to a store; `fd` is the open lock file on a disk, for workers to inherit."""
+    """The right to write to a store.
 
-    fs: Any
-    path: str
+    Parameters
+    ----------
+    token : str
+        32 hexadecimal digits that stand in the lock file for as long as the right lasts.
+    """
+
     token: str
-    fd: int | None
 
 
 @contextlib.contextmanager
@@ -65,15 +66,15 @@ def hold(fs: Any, root: str, purpose: str) -> Iterator[Lock]:
     """
     places.require_own(fs, root)
     path = posixpath.join(root, LOCK)
-    holder = {
+    holder: dict[str, Any] = {
         "token": uuid.uuid4().hex,
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "purpose": purpose,
     }
-    with _hold_file(fs, path, holder) if files.is_local(fs) else _hold_object(fs, path, holder) as lock:
-        yield lock
+    with _hold_file(fs, path, holder) if files.is_local(fs) else _hold_object(fs, path, holder):
+        yield Lock(holder["token"])
 
 
 def require(fs: Any, root: str, token: str) -> None:
@@ -111,14 +112,14 @@ def _read(fs: Any, path: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _hold_file(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[Lock]:
+def _hold_file(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[None]:
     fd = _open_locked(fs, path)
     try:
         os.truncate(fd, 0)
         os.write(fd, json.dumps(holder).encode())
-        yield Lock(fs, path, str(holder["token"]), fd)
+        yield
     finally:
-        # gone before it is free: whoever waits for the old file sees that it is no longer the lock
+        # removed before it is released: whoever opened the old file sees that it is no longer the lock
         if _is_at(fd, path):
             os.unlink(path)
         fcntl.flock(fd, fcntl.LOCK_UN)
@@ -126,7 +127,6 @@ def _hold_file(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[Lock]:
 
 
 def _open_locked(fs: Any, path: str) -> int:
-    deadline = time.monotonic() + _DYING_S
     while True:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -145,10 +145,7 @@ def _open_locked(fs: Any, path: str) -> int:
             os.close(fd)  # the holder before us removed it: this is no longer the lock
         except BlockingIOError:
             os.close(fd)
-            holder = _read(fs, path)
-            if not _about_to_end(holder) or time.monotonic() > deadline:
-                raise StoreBusy(f"{os.path.dirname(path)} is in use{_who(holder)}", _HINT) from None
-            time.sleep(0.05)
+            raise StoreBusy(f"{os.path.dirname(path)} is in use{_who(_read(fs, path))}", _HINT) from None
 
 
 def _is_at(fd: int, path: str) -> bool:
@@ -158,27 +155,12 @@ def _is_at(fd: int, path: str) -> bool:
     return False
 
 
-def _about_to_end(holder: dict[str, Any]) -> bool:
-    """Whether the lock is held only by workers whose build is dead, or by one that has not signed it yet."""
-    if not holder:
-        return True
-    if holder.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, KeyError, ValueError, TypeError, OverflowError):
-        pass
-    return False
-
-
 @contextlib.contextmanager
-def _hold_object(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[Lock]:
+def _hold_object(fs: Any, path: str, holder: dict[str, Any]) -> Iterator[None]:
     if not _create(fs, path, holder):
         raise StoreBusy(f"{posixpath.dirname(path)} is in use{_who(_read(fs, path))}", _HINT_OBJECT)
     try:
-        yield Lock(fs, path, str(holder["token"]), None)
+        yield
     finally:
         if _read(fs, path).get("token") == holder["token"]:
             files.remove(fs, path)

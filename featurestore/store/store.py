@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import posixpath
 import re
@@ -27,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from featurestore import schemas
 from featurestore.errors import MissingInput, MissingStore, StoreDamaged, UsageError
@@ -303,6 +301,8 @@ class Store:
 
     def current_rows(self, table: str, batch: str, columns: Sequence[str] | None, snapshot: Snapshot) -> pa.Table:
         """One batch's rows without the superseded ones; `track_id` is always among the columns."""
+        import pyarrow.compute as pc  # takes a tenth of a second, which a question in SQL never needs
+
         names = columns if columns is None or "track_id" in columns else ["track_id", *columns]
         rows = self.read_batch(table, batch, names)
         old = snapshot.superseded.filter(pc.equal(snapshot.superseded["batch"], batch))["track_id"]
@@ -317,14 +317,6 @@ class Store:
     def feature_sets(self) -> tuple[str, ...]:
         """Names of the imported feature sets (without the measured set `librosa`)."""
         return tuple(n.removeprefix("features_") for n in self.catalog_names() if n.startswith("features_"))
-
-    def catalog_digest(self) -> str:
-        """16 hexadecimal digits that change when the content of a catalog table does."""
-        found = hashlib.sha256()
-        for name in self.catalog_names():
-            notes = parquet.notes(self.fs, self.catalog_path(name))
-            found.update(name.encode() + notes.get(parquet.CONTENT, b""))
-        return found.hexdigest()[:16]
 
     def catalog_path(self, name: str) -> str:
         """Path of a catalog table."""

@@ -60,17 +60,17 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--output", metavar="DIR", default=default, help="folder for what is made")
 
 
-def add_jobs(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add --jobs N; the default is every core."""
     parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=default or os.cpu_count() or 1, help="processes working at once"
+        "--jobs", metavar="N", type=positive, default=os.cpu_count() or 1, help="processes working at once"
     )
 
 
-def add_features(parser: argparse.ArgumentParser, default: str = "librosa") -> None:
+def add_features(parser: argparse.ArgumentParser) -> None:
     """Add --features SET."""
     parser.add_argument(
-        "--features", metavar="SET", default=default, help="feature set: librosa (ours), or an imported one"
+        "--features", metavar="SET", default="librosa", help="feature set: librosa (ours), or an imported one"
     )
 
 
@@ -86,14 +86,14 @@ def add_subset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", choices=schemas.SUBSETS, default=None, help="FMA subset; each contains the smaller")
 
 
-def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
+def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add --seed N."""
-    parser.add_argument("--seed", metavar="N", type=seed, default=default, help="seed of everything random")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="seed of everything random")
 
 
-def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS, default: str = "table") -> None:
+def add_format(parser: argparse.ArgumentParser) -> None:
     """Add --format table|csv|json|parquet|markdown."""
-    parser.add_argument("--format", choices=formats, default=default, help="how the result is printed")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="how the result is printed")
 
 
 def seed(text: str) -> int:
@@ -106,17 +106,18 @@ def seed(text: str) -> int:
 
 def count(text: str) -> int:
     """Parse an argument: an integer of at least 0. Raises argparse.ArgumentTypeError."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
-    return value
+    return _at_least(0, text)
 
 
 def positive(text: str) -> int:
     """Parse an argument: an integer of at least 1. Raises argparse.ArgumentTypeError."""
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text}")
     return value
 
 
@@ -194,8 +195,3 @@ def _signals_end() -> Iterator[None]:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise Ended(number)
-
-
-def subcommands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Parser]:
-    """Add required subcommands: naming none prints the usage and exits 2."""
-    return parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)

@@ -53,7 +53,19 @@ def crop(x: Any, lengths: Any, window: int, offsets: Any) -> Any:
 
 
 def fold(seed: Any, number: int) -> Any:
-    """A stateless seed of its own for one of several uses of `seed`."""
+    """Derive a seed of its own for one of several uses of a seed.
+
+    Parameters
+    ----------
+    seed : int tensor (2,)
+    number : int
+        Which use.
+
+    Returns
+    -------
+    tensor (2,)
+        Of the type of `seed`.
+    """
     return tensorflow().random.experimental.stateless_fold_in(seed, number)
 
 

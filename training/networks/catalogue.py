@@ -1,4 +1,4 @@
-"""The models that `fit` knows: what each eats and how it is trained unless told otherwise."""
+"""The models that `fit` knows: the kind of record that each reads, and the settings that it is trained with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featurestore.errors import UsageError
 from training.networks import networks
 from training.shards.sidecar import Sidecar
 
-KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}  # what each model eats
+KINDS = {"cnn": "mel", "raw_cnn": "wave", "mobilenet": "mel", "mlp": "features"}  # the records that each reads
 WINDOW_SECONDS = 3.0  # of a mel window; frames are then cut to a multiple of 16, which the pooling divides
 
 
@@ -104,7 +104,7 @@ def settings_for(model: str, **changes: Any) -> Settings:
 
 
 def require_kind(model: str, sidecar: Sidecar, url: str) -> None:
-    """Check that a data set holds the kind of record that a model eats.
+    """Check that a data set holds the kind of record that a model reads.
 
     Parameters
     ----------
@@ -150,12 +150,42 @@ def window_of(model: str, sidecar: Sidecar) -> int | None:
 
 
 def input_shape(sidecar: Sidecar, window: int | None) -> tuple[int, ...]:
-    """Shape of one example as the network sees it: the window, or the whole record, then bands if there are any."""
+    """Shape of one example as the network sees it.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+    window : int or None
+        Frames or samples, as `window_of` gives them.
+
+    Returns
+    -------
+    tuple of int
+        The window, or the whole record's length, and the bands where there are any.
+    """
     return sidecar.shape if window is None else (window, *sidecar.shape[1:])
 
 
 def batch_size(settings: Settings, records: int) -> int:
-    """Examples per device and step: as the settings say, else 8 to 64 so that `records` make about 16 steps."""
+    """Examples of a batch on one device.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its `batch_size` is taken where it is not 0.
+    records : int
+        Of the training split.
+
+    Returns
+    -------
+    int
+        Chosen by itself, a power of two from 8 to 64 that gives an epoch about 16 steps.
+
+    Examples
+    --------
+    >>> batch_size(Settings(model="cnn"), 640)
+    32
+    """
     if settings.batch_size:
         return settings.batch_size
     wanted = max(1, records // 16)

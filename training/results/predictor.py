@@ -1,6 +1,6 @@
 """A saved model on audio files: the same decoding, features and windows as in training, any length of music.
 
-A file is heard in up to `excerpts` evenly spaced stretches of the spec's length; each is cut into windows; scores are
+A file is read in up to `excerpts` evenly spaced stretches of the spec's length; each is cut into windows; scores are
 averaged over windows, then over stretches. A file that cannot be read is reported and never stops the others.
 """
 
@@ -45,14 +45,14 @@ def predict(
     threshold : float or None
         Best score below which the answer is "unknown"; None is the card's.
     excerpts : int
-        Stretches of a long file that are heard, at most.
+        Stretches of a long file that are read, at most.
     every_score : bool
         One more column for each genre.
 
     Returns
     -------
     Answers
-        One row per file that could be heard: the columns of `analysis.evaluation.answer`, and the seconds heard.
+        One row per file that could be read: the columns of `analysis.evaluation.answer`, and the seconds measured.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def score_file(
     card : Card
     path : str
     excerpts : int
-        Stretches that are heard, at most.
+        Stretches that are read, at most.
     columns : list of int or None
         Where the model's feature columns are among those that are measured.
 
@@ -120,7 +120,7 @@ def score_file(
     scores : ndarray, shape (excerpts, classes)
         Of each stretch, the mean over its windows.
     seconds : float
-        Heard.
+        Measured.
 
     Raises
     ------
@@ -129,13 +129,13 @@ def score_file(
     """
     from featurestore.audio.decode import decode
 
-    heard = decode(path, dataclasses.replace(_spec(card), excerpts=excerpts))
+    measured = decode(path, dataclasses.replace(_spec(card), excerpts=excerpts))
     means = []
-    for excerpt in heard:
+    for excerpt in measured:
         windows = np.stack(list(windows_of(card, _measure(card, excerpt.y, columns))))
         parts = [np.asarray(model.predict_on_batch(windows[i : i + BATCH])) for i in range(0, len(windows), BATCH)]
         means.append(np.concatenate(parts).mean(axis=0))
-    return np.stack(means), sum(e.duration_s for e in heard)
+    return np.stack(means), sum(e.duration_s for e in measured)
 
 
 def windows_of(card: Card, array: np.ndarray) -> Iterator[np.ndarray]:
@@ -163,7 +163,7 @@ def windows_of(card: Card, array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _measure(card: Card, y: np.ndarray, columns: list[int] | None) -> np.ndarray:
-    """What the network eats, from samples: float32, time first."""
+    """The input of the network from samples: float32, time first."""
     if card.kind == "wave":
         return y
     from featurestore.extract import extract

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,35 @@ _INK, _TRAIN, _VALIDATION = "#222222", "#1f6f8b", "#d1603d"
 
 
 def best_epoch(history: list[dict[str, float]]) -> int:
-    """The epoch with the lowest validation loss, the first of equals."""
+    """Find the epoch whose weights are kept.
+
+    Parameters
+    ----------
+    history : list of dict
+        One row per epoch.
+
+    Returns
+    -------
+    int
+        The epoch of the lowest validation loss, from 1; the first of equals.
+    """
     return int(min(history, key=lambda row: row["val_loss"])["epoch"])
 
 
 def gap_at(history: list[dict[str, float]], epoch: int) -> float:
-    """Training minus validation accuracy after an epoch, both in inference mode: how much was learnt by heart."""
+    """How much better the network is on what it learnt from: training minus validation accuracy, in inference mode.
+
+    Parameters
+    ----------
+    history : list of dict
+    epoch : int
+        From 1.
+
+    Returns
+    -------
+    float
+        -1 to 1.
+    """
     row = next(r for r in history if r["epoch"] == epoch)
     return row["accuracy"] - row["val_accuracy"]
 
@@ -52,14 +76,20 @@ def write(folder: str, evaluation: Evaluation, history: list[dict[str, float]], 
         "gap_at_last_epoch": round(gap_at(history, last), 4),
     }
     _put(folder, "metrics.json", _json(facts))
-    _put(folder, "curves.png", _png(curves(history, title)))
-    _put(folder, "confusion.png", _png(confusion(evaluation)))
+    _put(folder, "curves.png", _png(curves, history, title))
+    _put(folder, "confusion.png", _png(confusion, evaluation))
 
 
 def write_evaluation(folder: str, evaluation: Evaluation) -> None:
-    """Write what one reading of a split gives: <split>.json and <split>_confusion.png in `folder`."""
+    """Write what one reading of a split gives: <split>.json and <split>_confusion.png, each atomically.
+
+    Parameters
+    ----------
+    folder : str
+    evaluation : Evaluation
+    """
     _put(folder, f"{evaluation.split}.json", _json(evaluation.as_dict()))
-    _put(folder, f"{evaluation.split}_confusion.png", _png(confusion(evaluation)))
+    _put(folder, f"{evaluation.split}_confusion.png", _png(confusion, evaluation))
 
 
 def curves(history: list[dict[str, float]], title: str) -> Any:
@@ -116,7 +146,16 @@ def _mark_gap(axes: Any, history: list[dict[str, float]]) -> None:
 
 
 def confusion(evaluation: Evaluation) -> Any:
-    """Tracks by true (rows) and predicted (columns) genre, a matplotlib Figure; colour is the share of the row."""
+    """Draw tracks by true (rows) and predicted (columns) genre; the colour is the share of the row.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     from matplotlib.figure import Figure
 
     counts, n = evaluation.confusion, len(evaluation.classes)
@@ -144,7 +183,17 @@ def confusion(evaluation: Evaluation) -> Any:
 
 
 def verdict(history: list[dict[str, float]]) -> str:
-    """One line on overfitting, for people."""
+    """Say in one line how far the network overfits.
+
+    Parameters
+    ----------
+    history : list of dict
+
+    Returns
+    -------
+    str
+        The gaps at the epoch kept and at the last one.
+    """
     best, last = best_epoch(history), int(history[-1]["epoch"])
     at_best, at_last = gap_at(history, best), gap_at(history, last)
     text = f"overfitting gap: {at_best:+.3f} at the epoch kept ({best}), {at_last:+.3f} at the last ({last})"
@@ -155,9 +204,13 @@ def _json(facts: dict[str, Any]) -> bytes:
     return (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _png(figure: Any) -> bytes:
+def _png(draw: Callable[..., Any], *args: Any) -> bytes:
+    import matplotlib
+
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=120, metadata={"Software": None})
+    # genres and paths may hold `$`, which matplotlib would read as mathematics
+    with matplotlib.rc_context({"text.parse_math": False}):
+        draw(*args).savefig(sink, format="png", dpi=120, metadata={"Software": None})
     return sink.getvalue()
 
 

@@ -24,7 +24,23 @@ AGAIN = "python -m training.fit cnn"
 
 
 def default_threshold(classes: int) -> float:
-    """The score below which an answer is "unknown": twice that of an answer at random, at most one half."""
+    """The score below which an answer is "unknown" where nothing else is asked for.
+
+    Parameters
+    ----------
+    classes : int
+        Number of genres.
+
+    Returns
+    -------
+    float
+        Twice the score of an answer at random, at most one half.
+
+    Examples
+    --------
+    >>> default_threshold(8)
+    0.25
+    """
     return min(0.5, 2 / classes)
 
 

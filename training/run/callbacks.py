@@ -63,7 +63,17 @@ class Run:
     finished: bool = False
 
     def path(self, *parts: str) -> str:
-        """A path in the run's folder."""
+        """Name a place in the run's folder.
+
+        Parameters
+        ----------
+        *parts : str
+            Folders, then the file.
+
+        Returns
+        -------
+        str
+        """
         return os.path.join(self.folder, *parts)
 
     @property
@@ -86,7 +96,13 @@ class Run:
             return self.first
 
     def history(self) -> list[dict[str, float]]:
-        """One row per epoch; `epoch` counts from 1."""
+        """Read history.csv.
+
+        Returns
+        -------
+        list of dict
+            One row per epoch, in order; `epoch` counts from 1. Empty where no epoch has ended.
+        """
         try:
             with open(self.path("history.csv"), newline="") as f:
                 rows = {int(row["epoch"]): row for row in csv.DictReader(f)}  # an epoch that was repeated counts once
@@ -95,11 +111,23 @@ class Run:
         return [{k: float(v) for k, v in row.items()} | {"epoch": epoch + 1} for epoch, row in sorted(rows.items())]
 
     def best(self) -> float | None:
-        """The lowest validation loss so far."""
+        """Find the lowest validation loss so far.
+
+        Returns
+        -------
+        float or None
+            None before the first epoch has ended.
+        """
         return min((row["val_loss"] for row in self.history()), default=None)
 
     def end_stage(self, last: bool) -> None:
-        """Note that a stage is done."""
+        """Write down that a stage is done; the next begins after the epochs so far.
+
+        Parameters
+        ----------
+        last : bool
+            Whether the run is done with it.
+        """
         self.stage, self.first, self.finished = self.stage + 1, len(self.history()), last
         self.write()
 

@@ -44,7 +44,13 @@ class Device:
     worker: int = 0
 
     def scope(self) -> Any:
-        """The context in which a model is built and compiled."""
+        """Enter the strategy, so that variables are made on its devices.
+
+        Returns
+        -------
+        context manager
+            In which a model is built and compiled.
+        """
         return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
 
 
@@ -130,7 +136,23 @@ def _gpus(tf: Any, gpus: list[Any], device: str) -> Device:
 
 
 def gpu_precision(capability: tuple[int, int]) -> str:
-    """The dtype policy of a GPU by its compute capability: bfloat16 from Ampere (8.0) on, float16 from Volta (7.0)."""
+    """Choose the dtype policy of a GPU.
+
+    Parameters
+    ----------
+    capability : (int, int)
+        Its CUDA compute capability.
+
+    Returns
+    -------
+    str
+        mixed_bfloat16 from Ampere (8.0) on, mixed_float16 from Volta (7.0) on, else float32.
+
+    Examples
+    --------
+    >>> gpu_precision((7, 5))
+    'mixed_float16'
+    """
     if capability >= (8, 0):
         return "mixed_bfloat16"
     return "mixed_float16" if capability >= (7, 0) else "float32"

@@ -131,7 +131,9 @@ def fit(
     home = os.path.join(output, f"worker-{device.worker}") if device.worker else output
     same = {**dataclasses.asdict(settings), "data": data.sidecar.plan, "replicas": device.replicas}
     run = open_run(home, same, resume=resume, restart=restart)
-    _seed(settings)
+    keras().utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tensorflow().config.experimental.enable_op_determinism()
     window = catalogue.window_of(settings.model, data.sidecar)
     batch = catalogue.batch_size(settings, data.records("training")) * device.replicas
     task = _Task(data, settings, device, window, batch, saved.network(data, settings, window))
@@ -244,12 +246,6 @@ def _score(model: Any, batches: Any, records: int, windows: int) -> np.ndarray:
     """Scores (records, classes): the mean over each record's windows."""
     out = model.predict(batches, verbose=0)
     return np.asarray(out, np.float64)[: records * windows].reshape(records, windows, -1).mean(axis=1)
-
-
-def _seed(settings: Settings) -> None:
-    keras().utils.set_random_seed(settings.seed)
-    if settings.deterministic:
-        tensorflow().config.experimental.enable_op_determinism()
 
 
 def _train(task: _Task, run: Run, output: str) -> None:
@@ -383,7 +379,19 @@ def class_weights(data: DataSet, settings: Settings) -> np.ndarray:
 
 
 def describe(data: DataSet, settings: Settings, device: Device) -> list[str]:
-    """What a run is about to do, in lines for people."""
+    """Say what a run is about to do.
+
+    Parameters
+    ----------
+    data : DataSet
+    settings : Settings
+    device : Device
+
+    Returns
+    -------
+    list of str
+        Lines for people: model and data, device and batch, what of the data is damaged.
+    """
     side = data.sidecar
     per_device = catalogue.batch_size(settings, data.records("training"))
     lines = [

@@ -50,7 +50,16 @@ class DataSet:
     read_bytes: int = READ_BYTES
 
     def records(self, split: str) -> int:
-        """Sound records of a split."""
+        """Count the sound records of a split.
+
+        Parameters
+        ----------
+        split : {"training", "validation", "test"}
+
+        Returns
+        -------
+        int
+        """
         return self.sidecar.records(split) - self.lost[split]
 
     def require(self, *splits: str) -> None:
@@ -69,7 +78,13 @@ class DataSet:
                 )
 
     def damaged(self) -> DataMismatch:
-        """The error for records that could not be read while they were needed: which shard, and what to do."""
+        """Make the error for a record that could not be read while it was needed.
+
+        Returns
+        -------
+        DataMismatch
+            To be raised; it names the first shard whose bytes changed, and what to do.
+        """
         local = {os.path.basename(p): p for paths in self.paths.values() for p in paths}
         broken = [local[s.name] for s in self.sidecar.shards if files.digest(local[s.name]) != s.sha256]
         return DataMismatch(
@@ -78,7 +93,13 @@ class DataSet:
         )
 
     def notes(self) -> list[str]:
-        """One line for each split that lost records."""
+        """Say what is left out.
+
+        Returns
+        -------
+        list of str
+            One line for each split that lost records.
+        """
         return [f"{self.url}: {n} damaged records of the {s} split are left out" for s, n in self.lost.items() if n]
 
 

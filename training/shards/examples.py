@@ -1,7 +1,7 @@
 """Which rows of a store are exported: keys with their labels, and a fingerprint of all that they stand for.
 
-An example is one labelled excerpt of one split. An artist is an int64; a track whose artist is unknown is an artist of
-its own (negative), as in `warehouse.Matrix`.
+An example is one labelled excerpt of one split. Its artist is the `artist_group` of SQL, by the rule that splits are
+drawn by: an int64, negative for a track whose artist is unknown, which is an artist of its own.
 """
 
 from __future__ import annotations
@@ -80,15 +80,16 @@ def examples_of(
             "Look with `python -m featurestore status` and `splits`; build with `python -m featurestore build`.",
         )
     rows = _with_artist(store, rows)
-    values = snapshot if feature_set in (None, OWN_SET) else _imported_values(store, feature_set)
+    values = snapshot
+    if feature_set not in (None, OWN_SET):
+        values = hashlib.sha256(store.fs.cat_file(store.feature_set_path(feature_set))).hexdigest()
     return Examples(rows, columns, snapshot, _fingerprint(store, values, columns, rows))
 
 
 def _with_artist(store: Store, rows: pa.Table) -> pa.Table:
-    tracks = store.read_catalog("tracks", ["track_id", "artist_id"])
-    known = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True))
-    ids = rows["track_id"].to_pylist()
-    artists = [-1 - i if known.get(i) is None else known[i] for i in ids]
+    tracks = warehouse.query(store, "SELECT track_id, artist_group FROM tracks")
+    groups = dict(zip(tracks["track_id"].to_pylist(), tracks["artist_group"].to_pylist(), strict=True))
+    artists = [groups[track] for track in rows["track_id"].to_pylist()]
     return rows.append_column("artist", pa.array(artists, pa.int64())).select(_COLUMNS)
 
 
@@ -100,10 +101,6 @@ def _feature_rows(store: Store, scheme: str, subset: str | None, feature_set: st
     of = dict(zip(chosen["track_id"].to_pylist(), chosen["split"].to_pylist(), strict=True))
     split = pa.array([of.get(track) for track in m.track_ids.tolist()], pa.string())
     return pa.table([m.track_ids, m.excerpts, pa.array(list(m.y), pa.string()), split], _COLUMNS[:4]), m.columns
-
-
-def _imported_values(store: Store, feature_set: str) -> str:
-    return hashlib.sha256(store.fs.cat_file(store.feature_set_path(feature_set))).hexdigest()
 
 
 def _fingerprint(store: Store, values: str, columns: tuple[str, ...], rows: pa.Table) -> str:

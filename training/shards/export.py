@@ -7,6 +7,7 @@ the same command goes on from there. One export reads one snapshot of the store.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -56,7 +57,13 @@ class Exported:
     kept: int
 
     def notes(self) -> list[str]:
-        """What a person should know beside the table: where the shards are, what was kept, what is missing."""
+        """Say what a person should know beside the table.
+
+        Returns
+        -------
+        list of str
+            Where the shards are, what they hold, what was there already, and which split has no record.
+        """
         if self.sidecar is None:
             return [f"{self.folder}: nothing was written (dry run)"]
         side = self.sidecar
@@ -191,19 +198,36 @@ def _prepare(folder: str, identity: str, force: bool) -> bool | Sidecar:
     """Ready the folder. The sidecar where this very export is complete; else whether shards found may be kept."""
     fs, root = files.resolve(folder)
     names = set(files.names(fs, root))
-    unfinished = posixpath.join(root, sidecar.UNFINISHED)
+    whole, unfinished = (posixpath.join(root, name) for name in (sidecar.NAME, sidecar.UNFINISHED))
+    _require_own(folder, names)
     if sidecar.NAME in names and not force:
-        found = Sidecar.read(folder)
-        if found.plan == identity and {s.name for s in found.shards} <= names:
-            return found
+        with contextlib.suppress(sidecar.DataMismatch):  # damaged, or of another version: it is written again
+            found = Sidecar.read(folder)
+            if found.plan == identity and {s.name for s in found.shards} <= names:
+                return found
     resumes = sidecar.UNFINISHED in names and fs.cat_file(unfinished).decode() == identity and not force
+    if not resumes:
+        files.write_bytes(fs, unfinished, b"")  # a folder that is being emptied stays known as ours
     # from here on the folder holds no data set until the new sidecar is written
-    files.remove(fs, posixpath.join(root, sidecar.NAME))
+    files.remove(fs, whole)
     if not resumes:
         for name in filter(OUR_FILES.match, names):
             files.remove(fs, posixpath.join(root, name))
         files.write_bytes(fs, unfinished, identity.encode())
     return resumes
+
+
+def _require_own(folder: str, names: set[str]) -> None:
+    """Raise UsageError for a folder with files but neither a sidecar of ours nor the mark of an interrupted export."""
+    fs, root = files.resolve(folder)
+    if sidecar.UNFINISHED in names or all(map(files.is_temporary, names)):
+        return
+    if sidecar.NAME in names and sidecar.FINGERPRINT.encode() in fs.cat_file(posixpath.join(root, sidecar.NAME)):
+        return
+    raise UsageError(
+        f"{folder} holds {len(names)} files, but no data set of ours: an export removes what an earlier one left there",
+        "Name another place with --output, or empty the folder yourself.",
+    )
 
 
 def _tasks(store: Store, folder: str, recipe: Recipe, plans: list[ShardPlan], keep: bool) -> list[Task]:

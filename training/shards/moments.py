@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from training.shards.encoding import as_float32
-
 
 @dataclasses.dataclass
 class Moments:
@@ -32,7 +30,12 @@ class Moments:
 
     @classmethod
     def none(cls) -> Moments:
-        """Of no array at all."""
+        """Start with no array at all.
+
+        Returns
+        -------
+        Moments
+        """
         return cls(np.zeros(1), np.zeros(1), np.zeros(1))
 
     def add(self, kind: str, array: np.ndarray) -> None:
@@ -43,30 +46,30 @@ class Moments:
         kind : {"mel", "wave", "features"}
         array : ndarray of float32 or float16, time first
         """
-        if kind == "mel":  # finite in the store, and large: one compiled sweep
-            self._add_rows(as_float32(array))
-            return
-        rows = array.reshape(-1, 1) if kind == "wave" else array.reshape(1, -1)
+        rows = array.reshape({"mel": (-1, array.shape[-1]), "wave": (-1, 1), "features": (1, -1)}[kind])
         known = np.isfinite(rows)
-        if not known.all():
-            rows = np.where(known, rows, 0)
+        values = np.where(known, rows, 0).astype(np.float64)
         self.n = self.n + known.sum(axis=0)
-        self.total = self.total + rows.sum(axis=0, dtype=np.float64)
-        self.squares = self.squares + np.square(rows, dtype=np.float64).sum(axis=0)
-
-    def _add_rows(self, rows: np.ndarray) -> None:
-        from training.shards import kernels
-
-        total, squares = np.zeros((2, rows.shape[1]))
-        kernels.add_sums(rows, total, squares)
-        self.n, self.total, self.squares = self.n + len(rows), self.total + total, self.squares + squares
+        self.total = self.total + values.sum(axis=0)
+        self.squares = self.squares + np.einsum("ij,ij->j", values, values)
 
     def see(self, shape: tuple[int, ...]) -> None:
-        """Note the shape of a record, also of one that the sums leave out."""
+        """Note the shape of a record, also of one that the sums leave out.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Time first.
+        """
         self.longest = max(self.longest, shape)
 
     def merge(self, other: Moments) -> None:
-        """Add the sums of another set of arrays."""
+        """Add the sums of other arrays.
+
+        Parameters
+        ----------
+        other : Moments
+        """
         self.n = self.n + other.n
         self.total = self.total + other.total
         self.squares = self.squares + other.squares
@@ -87,11 +90,25 @@ class Moments:
         return {"mean": [float(f"{v:.6g}") for v in mean], "std": [float(f"{v:.6g}") for v in std]}
 
     def as_dict(self) -> dict[str, Any]:
-        """The sums as JSON keeps them, exactly."""
+        """Give the sums as JSON keeps them, exactly.
+
+        Returns
+        -------
+        dict
+        """
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Moments:
-        """The moments that `as_dict` gave."""
+        """Take up the sums that `as_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        Moments
+        """
         n, total, squares = (np.array(values[name], np.float64) for name in ("n", "total", "squares"))
         return cls(n, total, squares, tuple(values["longest"]))

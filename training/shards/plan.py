@@ -50,7 +50,18 @@ class ShardPlan:
         return f"{self.split}-{self.index:05d}-of-{self.of:05d}-{len(self.labels)}.tfrec"
 
     def numbers(self, record: int) -> dict[str, int]:
-        """What the record of that number says beside its array."""
+        """What a record says beside its array.
+
+        Parameters
+        ----------
+        record : int
+            Its number in the shard, from 0.
+
+        Returns
+        -------
+        dict of int
+            track_id, excerpt, artist and label.
+        """
         columns = {"track_id": self.track_ids, "excerpt": self.excerpts, "artist": self.artists, "label": self.labels}
         return {name: int(values[record]) for name, values in columns.items()}
 

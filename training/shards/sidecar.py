@@ -20,6 +20,7 @@ from training.shards.encoding import Encoding
 NAME = "dataset.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 UNFINISHED = "unfinished.json"
+FINGERPRINT = "spec_fingerprint"  # the entry by which a sidecar of any version of ours is known
 FORMAT_VERSION = 2
 KINDS = ("mel", "wave", "features")
 
@@ -126,17 +127,42 @@ class Sidecar:
         return "artist (no artist is known: by track)" if self.scheme == "artist" and not self.artists else self.scheme
 
     def of_split(self, split: str) -> tuple[Shard, ...]:
-        """The shards of a split, in order."""
+        """The shards of a split.
+
+        Parameters
+        ----------
+        split : {"training", "validation", "test"}
+
+        Returns
+        -------
+        tuple of Shard
+            In order.
+        """
         return tuple(s for s in self.shards if s.split == split)
 
     def records(self, split: str) -> int:
-        """Records of a split."""
+        """How many records a split has, damaged ones included.
+
+        Parameters
+        ----------
+        split : {"training", "validation", "test"}
+
+        Returns
+        -------
+        int
+        """
         return sum(s.records for s in self.of_split(split))
 
     def to_json(self) -> bytes:
-        """The file's bytes: the same content always gives the same bytes."""
+        """Give the content of the file.
+
+        Returns
+        -------
+        bytes
+            The same for the same content.
+        """
         values = dataclasses.asdict(self) | {"spec": self.spec.as_dict(), "format": FORMAT_VERSION}
-        values["spec_fingerprint"] = self.spec.fingerprint
+        values[FINGERPRINT] = self.spec.fingerprint
         return (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -165,7 +191,7 @@ class Sidecar:
                 raise DataMismatch(
                     f"{name}: expected format {FORMAT_VERSION}, found {found}", "Export again with this version."
                 )
-            fingerprint = values.pop("spec_fingerprint")
+            fingerprint = values.pop(FINGERPRINT)
             spec = _spec(values.pop("spec"), name)
             if spec.fingerprint != fingerprint:
                 raise DataMismatch(f"{name}: its spec was changed by hand", "Export again.")

@@ -83,12 +83,32 @@ class Done:
     kept: bool = False
 
     def to_json(self) -> bytes:
-        """The receipt's bytes."""
+        """Give the content of the receipt.
+
+        Returns
+        -------
+        bytes
+        """
         return json.dumps([[dataclasses.asdict(s) for s in self.shards], self.moments.as_dict()]).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Done:
-        """The content of a receipt. Raises ValueError, TypeError or KeyError where it is something else."""
+        """Read a receipt.
+
+        Parameters
+        ----------
+        data : bytes
+
+        Returns
+        -------
+        Done
+            With `kept` true.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            Where the bytes are something else.
+        """
         shards, moments = json.loads(data)
         return cls(tuple(Shard(**s) for s in shards), Moments.from_dict(moments), True)
 

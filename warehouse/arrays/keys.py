@@ -18,7 +18,7 @@ from featurestore.errors import MissingInput, UsageError
 from featurestore.store.store import OWN_SET, Store, default_scheme
 from warehouse.arrays.rows import key_arrays, positions
 from warehouse.database import derived
-from warehouse.database.connection import connect
+from warehouse.database.connection import connect, open_store
 from warehouse.database.sql import identifier, read_sql
 from warehouse.database.views import SCHEMA
 
@@ -77,7 +77,7 @@ def examples(
 @contextlib.contextmanager
 def open_snapshot(store: Store | str | os.PathLike[str]) -> Iterator[tuple[Store, duckdb.DuckDBPyConnection]]:
     """A store and a connection to it for our own SQL, closed in the end."""
-    opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
+    opened = open_store(store)
     with contextlib.closing(connect(opened, read_only=False)) as connection:
         yield opened, connection
 

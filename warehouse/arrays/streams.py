@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -16,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore.errors import REPAIR, StoreDamaged, UsageError
-from featurestore.store import arrays
+from featurestore.store import arrays, files
 from featurestore.store.store import Store
 from warehouse.arrays.keys import locate_keys, open_snapshot, require_table, select_keys
-from warehouse.arrays.rows import Keys, key_arrays, open_parquet, positions, read_keys
+from warehouse.arrays.rows import Keys, key_arrays, positions
 
 Row = dict[str, Any]
 
@@ -218,75 +217,60 @@ def _batches(
     batch_size: int,
 ) -> Iterator[tuple[pa.Table, list[np.ndarray]]]:
     """`batch_size` rows at a time with their decoded values, in the order of `rows`."""
-    with contextlib.closing(_Files(store, table)) as files:
-        for start in range(0, len(rows), batch_size):
-            part = rows.slice(start, batch_size)
-            values: list[Any] = [None] * len(part)
-            batch = part["batch"].combine_chunks().dictionary_encode()
-            codes = batch.indices.to_numpy()
-            for code, name in enumerate(batch.dictionary.to_pylist()):
-                here = np.flatnonzero(codes == code)
-                for i, row in zip(here, files.read(name, part.take(here), columns), strict=True):
-                    values[i] = decode(row)
-            yield part, values
-
-
-class _Files:
-    """One table's files, the last few kept open with the index of their keys."""
-
-    def __init__(self, store: Store, table: str) -> None:
-        self._store = store
-        self._table = table
-        self._open: collections.OrderedDict[str, tuple[contextlib.ExitStack, _Index]] = collections.OrderedDict()
-
-    def read(self, batch: str, keys: pa.Table, columns: tuple[str, ...]) -> Iterator[Row]:
-        """The rows of `keys` in one batch, in their order, reading only the row groups that hold them."""
-        index = self._index(batch)
-        path = self._store.batch_path(self._table, batch)
-        at = positions(key_arrays(keys), index.keys)
-        if len(at) and at.min() < 0:
-            track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
-            raise StoreDamaged(f"{path}: no row of track {track}, excerpt {excerpt}, which excerpts lists", REPAIR)
-        groups, which = np.unique(np.searchsorted(index.starts, at, side="right") - 1, return_inverse=True)
-        sizes = index.sizes[groups]
-        offset = np.cumsum(sizes) - sizes
-        local = at - index.starts[groups[which]] + offset[which]
-        try:
-            # one column, or one and a number: a thread more only costs its waking
-            found = index.parquet.read_row_groups(groups.tolist(), list(columns), use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreDamaged(f"{path}: {error}", REPAIR) from None
-        values = {name: _values(found[name]) for name in columns}
-        for i in local.tolist():
-            yield {name: column[i] for name, column in values.items()}
-
-    def _index(self, batch: str) -> _Index:
-        if batch in self._open:
-            self._open.move_to_end(batch)
-            return self._open[batch][1]
-        if len(self._open) >= _OPEN_FILES:
-            self._open.popitem(last=False)[1][0].close()
-        stack = contextlib.ExitStack()
-        parquet = stack.enter_context(open_parquet(self._store, self._store.batch_path(self._table, batch)))
-        sizes = np.array([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)], np.int64)
-        keys = read_keys(parquet, range(parquet.num_row_groups))
-        index = _Index(parquet, keys, sizes, np.cumsum(sizes) - sizes)
-        self._open[batch] = stack, index
-        return index
-
-    def close(self) -> None:
-        while self._open:
-            self._open.popitem()[1][0].close()
+    # a file that is dropped from the cache is closed with its last reference
+    opened = functools.lru_cache(_OPEN_FILES)(lambda batch: _open(store, store.batch_path(table, batch)))
+    for start in range(0, len(rows), batch_size):
+        part = rows.slice(start, batch_size)
+        values: list[Any] = [None] * len(part)
+        batch = part["batch"].combine_chunks().dictionary_encode()
+        codes = batch.indices.to_numpy()
+        for code, name in enumerate(batch.dictionary.to_pylist()):
+            here = np.flatnonzero(codes == code)
+            for i, row in zip(here, _read(opened(name), part.take(here), columns), strict=True):
+                values[i] = decode(row)
+        yield part, values
 
 
 @dataclasses.dataclass(frozen=True)
-class _Index:
+class _File:
     """An open file, its keys in stored order, and the size and first row of each row group."""
 
+    path: str
     parquet: pq.ParquetFile
     keys: Keys
     sizes: np.ndarray
     starts: np.ndarray
+
+
+def _open(store: Store, path: str) -> _File:
+    try:
+        # Arrow's own file reads without holding Python's lock
+        parquet = pq.ParquetFile(path if files.is_local(store.fs) else store.fs.open(path, "rb"))
+        keys = key_arrays(parquet.read(["track_id", "excerpt"]))
+    except (OSError, pa.ArrowException) as error:
+        raise StoreDamaged(f"{path}: {error}", REPAIR) from None
+    sizes = np.array([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)], np.int64)
+    return _File(path, parquet, keys, sizes, np.cumsum(sizes) - sizes)
+
+
+def _read(file: _File, keys: pa.Table, columns: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of `keys` in one file, in their order, reading only the row groups that hold them."""
+    at = positions(key_arrays(keys), file.keys)
+    if len(at) and at.min() < 0:
+        track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
+        raise StoreDamaged(f"{file.path}: no row of track {track}, excerpt {excerpt}, which excerpts lists", REPAIR)
+    groups, which = np.unique(np.searchsorted(file.starts, at, side="right") - 1, return_inverse=True)
+    sizes = file.sizes[groups]
+    offset = np.cumsum(sizes) - sizes
+    local = at - file.starts[groups[which]] + offset[which]
+    try:
+        # one column, or one and a number: a thread more only costs its waking
+        found = file.parquet.read_row_groups(groups.tolist(), list(columns), use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreDamaged(f"{file.path}: {error}", REPAIR) from None
+    values = {name: _values(found[name]) for name in columns}
+    for i in local.tolist():
+        yield {name: column[i] for name, column in values.items()}
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

@@ -39,10 +39,7 @@ def feature_columns(found: Contents) -> pa.Table:
         for c in registry.columns(found.store.spec.groups)
     ]
     imported = [row for name in found.feature_sets for row in _imported_rows(found, name)]
-    columns = zip(*own, *imported, strict=True)
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, FEATURE_COLUMNS, strict=True)], schema=FEATURE_COLUMNS
-    )
+    return pa.table(list(zip(*own, *imported, strict=True)), schema=FEATURE_COLUMNS)
 
 
 def _imported_rows(found: Contents, name: str) -> Iterator[tuple[object, ...]]:

@@ -13,21 +13,19 @@ import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from featurestore.errors import REPAIR, FeatureStoreError, StoreDamaged, UsageError
-from featurestore.store import places
+from featurestore.spec import Spec
+from featurestore.store import arrays, places
 from featurestore.store.store import Store
 from warehouse.database import derived
 from warehouse.database.readonly import PREFIX, SnapshotFiles
 from warehouse.database.sql import literal
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from featurestore.spec import Spec
 
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object] | None
@@ -50,6 +48,26 @@ SET lock_configuration = true;
 """
 
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+
+def open_store(store: Store | str | os.PathLike[str]) -> Store:
+    """The store that the caller named or already opened.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    MissingStore, SpecMismatch, StoreDamaged
+        As `Store.open`.
+    """
+    return store if isinstance(store, Store) else Store.open(os.fspath(store))
 
 
 def connect(
@@ -87,7 +105,7 @@ def connect(
     ...     connection.execute("SELECT count(*) FROM tracks WHERE genre = 'Blues'").fetchall()
     [(8,)]
     """
-    opened = store if isinstance(store, Store) else Store.open(os.fspath(store))
+    opened = open_store(store)
     connection = duckdb.connect(":memory:", config=_CONFIG)
     filesystem = SnapshotFiles(opened)
     # closed at exit: a function that outlives the interpreter makes DuckDB 2.0 print pages of leak messages
@@ -98,10 +116,10 @@ def connect(
     if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
         connection.execute("SET enable_progress_bar = false")
     try:
-        derived.attach(connection, opened, filesystem)
+        interruptible(connection, lambda: derived.attach(connection, opened, filesystem))
     except duckdb.Error as error:
         raise StoreDamaged(str(failure(error)), REPAIR) from None
-    register_mel_db(connection, opened.spec)
+    _register_mel_db(connection, opened.spec)
     if memory_limit is not None:
         _limit_memory(connection, memory_limit)
     if read_only:
@@ -153,18 +171,15 @@ def query(store: Store | str | os.PathLike[str], sql: str, parameters: Parameter
     'Blues'
     """
     with contextlib.closing(connect(store)) as connection:
-        return interruptible(connection, lambda: fetch(connection, sql, parameters))
+        try:
+            return interruptible(connection, lambda: _fetch(connection, sql, parameters))
+        except (duckdb.Error, RuntimeError) as error:
+            raise failure(error) from None
 
 
-def fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None) -> pa.Table:
-    """Run `sql` on `connection` and return its rows. Raises FeatureStoreError with DuckDB's message."""
-    import pyarrow as pa
-
-    try:
-        rows = relation(connection, sql, parameters)
-        return pa.table({}) if rows is None else rows.to_arrow_table()
-    except (duckdb.Error, RuntimeError) as error:
-        raise failure(error) from None
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> pa.Table:
+    rows = relation(connection, sql, parameters)
+    return pa.table({}) if rows is None else rows.to_arrow_table()
 
 
 def relation(
@@ -182,7 +197,7 @@ def relation(
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None = None) -> T:
     """`work()`, which uses `connection`, in a thread of its own, so that Ctrl-C or a time limit can stop its query.
 
-    DuckDB's functions do not look at signals, and Python handles them only in its main thread.
+    Ctrl-C in the thread that asks makes DuckDB raise RuntimeError, not always KeyboardInterrupt.
 
     Raises
     ------
@@ -232,15 +247,10 @@ def _advice(error: Exception, text: str) -> str:
     return ""
 
 
-def register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
+def _register_mel_db(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
     """Register `mel_db(mel BLOB) -> FLOAT[]`: the dB values of a stored mel spectrogram, band-major, as one list."""
 
     def mel_db(column: Any) -> Any:  # DuckDB evaluates the annotations
-        import numpy as np
-        import pyarrow as pa
-
-        from featurestore.store import arrays
-
         mels = [arrays.decode_mel(v.as_buffer(), spec.n_mels).ravel() for v in column]
         offsets = np.cumsum([0, *(m.size for m in mels)], dtype=np.int32)
         values = np.concatenate([np.empty(0, np.float32), *mels])

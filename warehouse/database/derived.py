@@ -26,10 +26,10 @@ from featurestore.store import files, places
 from featurestore.store.store import Store
 from warehouse.database.readonly import PREFIX, SnapshotFiles
 from warehouse.database.sql import literal, read_sql, sql_names
+from warehouse.database.views import LARGE, contents
 
 NAME = "snapshot"  # what the database is called in a connection
 _VERSION = "1"  # of what Python code puts into a database; SQL files are part of the name anyway
-_COPIED = ("features", "vectors")
 
 
 def attach(connection: duckdb.DuckDBPyConnection, store: Store, filesystem: SnapshotFiles) -> None:
@@ -52,13 +52,28 @@ def attach(connection: duckdb.DuckDBPyConnection, store: Store, filesystem: Snap
     if not _attach_kept(connection, store, filesystem):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, f"{NAME}.duckdb")
-            _make(connection, store, filesystem, path, copied=())
+            _make(connection, store, filesystem, path)
             _attach(connection, path)
     connection.execute(f"SET search_path = 'memory.main,{NAME}.main'")
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: str) -> None:
     connection.execute(f"ATTACH {literal(path)} AS {NAME} (READ_ONLY)")
+
+
+def is_kept(store: Store) -> bool:
+    """Whether a connection finds the database of the store as it is now.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    bool
+        False where the next connection makes a database first.
+    """
+    return files.is_local(store.fs) and os.path.exists(store.path(places.DERIVED, state(store)[0]))
 
 
 def _attach_kept(connection: duckdb.DuckDBPyConnection, store: Store, filesystem: SnapshotFiles) -> bool:
@@ -71,6 +86,8 @@ def _attach_kept(connection: duckdb.DuckDBPyConnection, store: Store, filesystem
         if not os.path.exists(path):
             _keep(connection, store, filesystem, name)
         _attach(connection, path)
+    except duckdb.InterruptException:
+        raise  # who ended this wants no other database either
     except (OSError, duckdb.Error, FeatureStoreError):
         return False  # the Parquet files answer, or say what is wrong
     filesystem.show(f"{table}/{batch}.parquet" for table in schemas.MEASURED for batch in batches)
@@ -111,7 +128,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, store: Store, filesystem: Snaps
     folder.mkdir(exist_ok=True)
     temporary = Path(files.temporary_path(str(folder / name)))
     try:
-        _make(connection, store, filesystem, str(temporary), copied=_COPIED)
+        _make(connection, store, filesystem, str(temporary), LARGE)
         if state(store)[0] != name:
             raise FeatureStoreError(f"{store.url} changed while its database was made")
         files.publish(store.fs, str(temporary), str(folder / name))
@@ -128,12 +145,10 @@ def _make(
     store: Store,
     filesystem: SnapshotFiles,
     path: str,
-    *,
-    copied: Collection[str],
+    copied: Collection[str] = (),
 ) -> None:
     """Make a database file of a store as it is now."""
     from warehouse.database.fill import fill
-    from warehouse.database.views import contents
 
     found = contents(store)
     filesystem.show(name for table in schemas.MEASURED for name in found.files(table))

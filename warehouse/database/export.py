@@ -12,7 +12,7 @@ import duckdb
 from featurestore.errors import UsageError
 from featurestore.store import files, places
 from featurestore.store.store import Store
-from warehouse.database.connection import failure
+from warehouse.database.connection import failure, interruptible, open_store
 from warehouse.database.fill import fill
 from warehouse.database.sql import literal, read_sql
 from warehouse.database.views import Contents, contents
@@ -71,7 +71,7 @@ def write_database(
     target = os.path.abspath(os.fspath(path))
     if os.path.exists(target) and not force:
         raise UsageError(f"{target} exists", "Give --force to replace it, or name another file.")
-    found = contents(store if isinstance(store, Store) else Store.open(os.fspath(store)))
+    found = contents(open_store(store))
     places.refuse_inside(target, "the database", found.store.url)
     folder = os.path.dirname(target)
     root = _root(found, None if absolute else folder)
@@ -97,7 +97,7 @@ def _write(found: Contents, path: str, folder: str, root: str) -> int:
         connection.execute(f"SET TimeZone = 'UTC'; SET file_search_path = {literal(folder)}")
         if not files.is_local(found.store.fs):
             connection.register_filesystem(found.store.fs)
-        kinds = fill(connection, found, f"{root}/", copied=["vectors"])
+        kinds = interruptible(connection, lambda: fill(connection, found, f"{root}/", copied=["vectors"]))
         connection.execute(read_sql("portable/mel_db"))
         return len(kinds)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import duckdb
 from featurestore.errors import EXIT_DONE, Ended, FeatureStoreError, UsageError
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
-from warehouse.database.connection import connect
 from warehouse.shell import named, shell
 
 HELP = """\
@@ -46,7 +44,7 @@ def run(store: Store | str | os.PathLike[str], **session_options: Any) -> int:
 
     session_options go to prompt_toolkit's PromptSession (its input and output).
     """
-    with contextlib.closing(connect(store)) as connection:
+    with shell.connected(store) as connection:
         session = _session(connection, **session_options)
         name = store.url if isinstance(store, Store) else os.fspath(store)
         words.note(f"store {name}: SQL ends with a semicolon, .tables shows what there is, .help the rest")
@@ -151,25 +149,17 @@ def completer(connection: duckdb.DuckDBPyConnection) -> Any:
     """Completion of SQL words, functions, and what the store has: views, columns, named queries."""
     from prompt_toolkit.completion import WordCompleter
 
-    words = sorted({row[0] for row in connection.execute(_WORDS).fetchall()} | set(_dot_words()))
-    return WordCompleter(words, ignore_case=True)
-
-
-def _dot_words() -> Iterator[str]:
-    yield from (line.split()[0] for line in HELP.splitlines()[1:])
-    yield from (query.name for query in named.named_queries())
-
-
-def history_path() -> Path:
-    """Where the prompt keeps its history."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "music-feature-store" / "sql_history"
+    known = {row[0] for row in connection.execute(_WORDS).fetchall()}
+    commands = {line.split()[0] for line in HELP.splitlines()[1:]}
+    queries = {query.name for query in named.named_queries()}
+    return WordCompleter(sorted(known | commands | queries), ignore_case=True)
 
 
 def _history() -> Any:
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    path = history_path()
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(state) / "music-feature-store" / "sql_history"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()

@@ -7,20 +7,23 @@ import functools
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
 
-from featurestore.errors import MissingInput, UsageError
+from featurestore.errors import FeatureStoreError, MissingInput, UsageError
 from featurestore.store import files
 from featurestore.store.store import Store
 from featurestore.terminal import tables, words
-from warehouse.database.connection import connect, failure, interruptible, relation
+from warehouse.database import derived
+from warehouse.database.connection import connect, failure, interruptible, open_store, relation
 from warehouse.shell.printable import printable
 
 Answer = tuple[pa.Table, bool]  # the rows, and whether there were more
 
+PATIENCE = 2.0  # seconds that a connection may take before the command says why
 MAX_ROWS = 1000  # rows of a printed table; every other format has them all
 
 
@@ -53,6 +56,48 @@ def _read(path: str) -> str:
         raise UsageError(f"{path}: not UTF-8 text ({error})", "Name a file with SQL.") from None
 
 
+@contextlib.contextmanager
+def connected(
+    store: Store | str | os.PathLike[str], memory_limit: str | None = None, *, patience: float = PATIENCE
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Connect for a command; where the store's database has to be made and that takes long, say so on standard error.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    memory_limit : str, optional
+        As in `connect`.
+    patience : float
+        Seconds before the note.
+
+    Yields
+    ------
+    duckdb.DuckDBPyConnection
+        Read-only; it is closed when the block ends.
+
+    Raises
+    ------
+    FeatureStoreError
+        What `connect` raises.
+    """
+    opened = open_store(store)
+    note = threading.Timer(patience, _note_making, [opened])
+    note.start()
+    try:
+        connection = connect(opened, memory_limit=memory_limit)
+    finally:
+        note.cancel()
+    with contextlib.closing(connection):
+        yield connection
+
+
+def _note_making(store: Store) -> None:
+    with contextlib.suppress(FeatureStoreError, OSError):  # `connect` says it
+        if not derived.is_kept(store):
+            words.note("making a database of the store as it is now; where it can be kept, the next question finds it")
+
+
 def print_results(
     store: Store | str | os.PathLike[str],
     sql: str,
@@ -69,7 +114,7 @@ def print_results(
     Raises UsageError where not exactly one result can go into the one file, and what `query` raises.
     """
     single = output is not None or format == "parquet"
-    with contextlib.closing(connect(store, memory_limit=memory_limit)) as connection:
+    with connected(store, memory_limit) as connection:
         answers = results(
             connection, sql, format, parameters, timeout=timeout, limit=MAX_ROWS if output is None else None
         )
@@ -145,10 +190,13 @@ def _answer(
     if rows is None:
         return None
     shown = printable(rows, format)
+    if limit is not None:
+        shown = shown.limit(limit + 1)
     try:
-        return _take(shown, limit)
+        table = shown.to_arrow_table()
     except duckdb.Error as error:
         raise type(error)(_own_line(str(error), shown, sql)) from None
+    return table.slice(0, limit), limit is not None and len(table) > limit
 
 
 def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
@@ -156,18 +204,3 @@ def _own_line(message: str, shown: duckdb.DuckDBPyRelation, sql: str) -> str:
     around, found, _ = shown.sql_query().partition(sql)
     more = around.count("\n") if found else 0
     return re.sub(r"(?<=\nLINE )\d+(?=:)", lambda line: str(int(line[0]) - more), message)
-
-
-def _take(rows: duckdb.DuckDBPyRelation, limit: int | None) -> Answer:
-    if limit is None:
-        return rows.to_arrow_table(), False
-    # read no further than what is printed: a row of `mel` is a quarter of a megabyte
-    with contextlib.closing(rows.to_arrow_reader(limit + 1)) as reader:
-        batches, n = [], 0
-        for batch in reader:
-            batches.append(batch)
-            n += len(batch)
-            if n > limit:
-                break
-        table = pa.Table.from_batches(batches, schema=reader.schema)
-    return table.slice(0, limit), n > limit

@@ -1,4 +1,7 @@
-"""Files whose modification time changed though their content did not: a hint beside the rows, which saves hashing."""
+"""Modification times of files whose content did not change, in `touched.parquet`: a build need not hash them again.
+
+Rows of a batch are never rewritten, so a time that moved since is kept here. The times are a hint and never proof.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ def remember(store: Store, unchanged: Iterable[tuple[int, str, int | None]]) -> 
     rows = {t: {"track_id": t, "source_hash": h, "source_mtime_ns": m} for t, h, m in unchanged}
     if not rows:
         return
-    merged = {r["track_id"]: r for r in touched(store).to_pylist()} | rows
+    merged = {r["track_id"]: r for r in read(store).to_pylist()} | rows
     table = pa.Table.from_pylist([merged[t] for t in sorted(merged)], schema=_SCHEMA)
     parquet.write(store.fs, store.path(TOUCHED), table, "touched")
 
 
-def touched(store: Store) -> pa.Table:
+def read(store: Store) -> pa.Table:
     """The modification times that `remember` kept.
 
     Parameters

@@ -152,7 +152,7 @@ def decode(
     except OSError as error:
         raise AudioError("decode", "unreadable", f"{label}: libsndfile stopped while reading: {error}") from None
     except soundfile.LibsndfileError as error:
-        binary = ffmpeg.find()
+        binary = shutil.which("ffmpeg")
         if binary is None and opened:
             raise AudioError("decode", "truncated", f"{label}: libsndfile stopped while reading: {error}") from None
         if binary is None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -132,17 +131,6 @@ class FfmpegReader:
         if late:
             text = f"{self._label}: ffmpeg gave no more samples within {self._timeout_s:g} s"
             raise AudioError("decode", "timeout", text)
-
-
-def find() -> str | None:
-    """Find the ffmpeg of this machine.
-
-    Returns
-    -------
-    str or None
-        Path of the `ffmpeg` on PATH; None where there is none.
-    """
-    return shutil.which("ffmpeg")
 
 
 def _version(binary: str) -> str:

@@ -40,7 +40,7 @@ _AGAIN = "What is committed stays; run the command again to go on."
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-    """What a call came to whose worker ended before it answered.
+    """The outcome of a call whose worker ended before it answered.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class LocalPool:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._name = uuid.uuid4().hex  # joblib keeps workers for those who ask for the same: another build is another
+        self._name = uuid.uuid4().hex  # joblib reuses the workers of an equal request; a build has its own
 
     def __enter__(self) -> LocalPool:
         return self
@@ -163,7 +163,7 @@ class LocalPool:
                     done.add(n)
                     yield n, Lost(code[1] if code else "")
             finally:
-                with warnings.catch_warnings(action="ignore"):  # of tasks that are given up, when that is what we want
+                with warnings.catch_warnings(action="ignore"):  # joblib warns of tasks given up, which is intended
                     results.close()
             left = {n: argument for n, argument in left.items() if n not in done}
 

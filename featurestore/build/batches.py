@@ -19,7 +19,7 @@ from featurestore.measure.batch import committed, measure_batch
 from featurestore.measure.task import Item, Result, Task
 from featurestore.store.store import Store
 
-ALONE = 64  # files that are measured one at a time without more ado
+ALONE = 64  # up to so many files are at once measured one at a time
 
 
 def tasks(task: Task, items: Sequence[Item], size: int) -> list[Task]:

@@ -230,6 +230,7 @@ class SplitReport:
     Attributes
     ----------
     scheme : str
+        official, artist or random.
     counts : pyarrow.Table
         genre (string), training, validation, test, total (int64): one row a genre, and one for all.
     artists, artists_crossing : int
@@ -260,6 +261,7 @@ def report(tracks: pa.Table, scheme: str, splits: Mapping[int, str], content: Ma
     tracks : pyarrow.Table
         schemas.TRACKS; only these are counted.
     scheme : str
+        official, artist or random.
     splits : mapping of int to str
         {track_id: split}.
     content : mapping of int to str

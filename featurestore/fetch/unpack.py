@@ -1,4 +1,4 @@
-"""Members out of a zip that nobody has vouched for: names and kinds are checked before a byte is written."""
+"""Extract a zip that is not trusted: names and kinds of all members are checked before a byte is written."""
 
 from __future__ import annotations
 
@@ -123,9 +123,11 @@ def extract(archive: zipfile.ZipFile, wanted: Mapping[str, zipfile.ZipInfo], fol
     Parameters
     ----------
     archive : zipfile.ZipFile
+        The archive, of a local or a remote file.
     wanted : Mapping[str, zipfile.ZipInfo]
         Members by their path within `folder`, as `members` gives them.
     folder : Path
+        Where the files go; made where it is not there.
     label : str
         What messages call the archive.
 

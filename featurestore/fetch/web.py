@@ -37,6 +37,7 @@ class RemoteFile(AbstractBufferedFile):
     Parameters
     ----------
     url : str
+        Where it is.
     timeout_s : float
         Seconds for which the host may be silent.
     retries : int
@@ -100,7 +101,7 @@ class RemoteFile(AbstractBufferedFile):
 def _may_pass(error: requests.RequestException) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in _MAY_PASS
-    return not isinstance(error, ValueError)  # an address that is none
+    return not isinstance(error, ValueError)  # the address itself is not valid
 
 
 def download(remote: Callable[[], RemoteFile], url: str, target: Path, sha1: str, *, piece: int = PIECE) -> int:
@@ -115,6 +116,7 @@ def download(remote: Callable[[], RemoteFile], url: str, target: Path, sha1: str
     url : str
         Where it is, for a host that does not serve ranges; from that one it comes whole, or not at all.
     target : Path
+        Where it is to be.
     sha1 : str
         The hash that the file must have.
     piece : int

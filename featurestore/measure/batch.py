@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import itertools
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,14 +55,16 @@ def measure_batch(task: Task) -> Result:
     if before is not None:
         return before
     _require_values(store)
-    rows = _Rows(task.batch, store.spec)
+    batch = _Batch(task.batch, store.spec)
     for item in task.items:
         with file.time_limit(task.timeout_s):
-            rows.add(item, task.fault)
-    if rows.excerpts or rows.failures:
-        tables = rows.checked_tables()
+            batch.add(item, task.fault)
+    if any(batch.rows.values()):
+        tables = batch.checked_tables()
         store.write_batch(task.batch, tables, lambda: lock.require(store.fs, store.root, task.token))
-    return Result(rows.tracks, len(rows.excerpts), len(rows.failures), tuple(rows.unchanged))
+    excerpts, failures = batch.rows["excerpts"], batch.rows["failures"]
+    tracks = len({row["track_id"] for row in excerpts})
+    return Result(tracks, len(excerpts), len(failures), tuple(batch.unchanged))
 
 
 def committed(store: Store, task: Task) -> Result | None:
@@ -101,16 +103,12 @@ def _require_values(store: Store) -> None:
         golden.require(stored, now, store.url)
 
 
-class _Rows:
-    """The rows of a batch as they come."""
+class _Batch:
+    """The rows of a batch as they come, by table; those of `features` hold their values as one array."""
 
-    def __init__(self, batch: str, spec: Spec) -> None:
-        self.batch, self.spec = batch, spec
-        self.excerpts: list[dict[str, object]] = []
-        self.features: list[np.ndarray] = []
-        self.mels: list[dict[str, object]] = []
-        self.waves: list[dict[str, object]] = []
-        self.failures: list[dict[str, object]] = []
+    def __init__(self, name: str, spec: Spec) -> None:
+        self.name, self.spec = name, spec
+        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in schemas.MEASURED}
         self.unchanged: list[tuple[int, str, int | None]] = []
 
     def add(self, item: Item, fault: tuple[str, str] | None) -> None:
@@ -141,12 +139,12 @@ class _Rows:
         row: dict[str, object] = {"track_id": item.track_id, "stage": error.stage, "kind": error.kind}
         message = error.message.replace(item.source or item.path, item.path)  # the same wherever the collection lies
         when = dt.datetime.now(dt.UTC)
-        self.failures.append({**self._origin(item, digest), **row, "message": message, "failed_at": when})
+        self.rows["failures"].append({**self._origin(item, digest), **row, "message": message, "failed_at": when})
 
     def _origin(self, item: Item, digest: str) -> dict[str, object]:
         return {
             "path": item.path,
-            "batch": self.batch,
+            "batch": self.name,
             "spec": self.spec.fingerprint,
             "source_bytes": item.size,
             "source_mtime_ns": item.mtime_ns,
@@ -157,57 +155,46 @@ class _Rows:
         spec, key = self.spec, {"track_id": item.track_id, "excerpt": excerpt.excerpt}
         facts = {f.name: getattr(excerpt, f.name) for f in dataclasses.fields(excerpt) if f.name not in _NOT_FACTS}
         when = dt.datetime.now(dt.UTC)
-        self.excerpts.append(
+        self.rows["excerpts"].append(
             {**self._origin(item, digest), **key, **facts, "libraries": golden.libraries(), "extracted_at": when}
         )
-        self.features.append(extraction.features)
+        self.rows["features"].append({**key, "values": extraction.features})
         n_mels, n_frames = extraction.mel.shape
         mel = arrays.encode_mel(extraction.mel)
-        self.mels.append({**key, "n_mels": n_mels, "n_frames": n_frames, "mel": mel})
+        self.rows["mel"].append({**key, "n_mels": n_mels, "n_frames": n_frames, "mel": mel})
         if spec.wave_samples:
             wave, scale = arrays.encode_wave(excerpt.y, spec.wave_samples)
             n = {"sample_rate": spec.sample_rate, "n_samples": len(wave) // 2}
-            self.waves.append({**key, **n, "scale": scale, "wave": wave})
-
-    @property
-    def tracks(self) -> int:
-        """Tracks measured."""
-        return len({row["track_id"] for row in self.excerpts})
+            self.rows["wave"].append({**key, **n, "scale": scale, "wave": wave})
 
     def checked_tables(self) -> dict[str, pa.Table]:
         """The five measured tables, without the tracks whose values cannot be: those become failures."""
         tables = self.tables()
-        if not checks.problems(tables, self.batch, self.spec):
+        if not checks.problems(tables, self.name, self.spec):
             return tables
-        for track in sorted({int(str(row["track_id"])) for row in self.excerpts}):
+        for track in sorted({row["track_id"] for row in self.rows["excerpts"]}):
             one = {name: table.filter(pc.field("track_id") == track) for name, table in tables.items()}
-            if found := checks.problems(one, self.batch, self.spec):
+            if found := checks.problems(one, self.name, self.spec):
                 self._refuse(track, found[0])
         return self.tables()
 
     def _refuse(self, track: int, problem: str) -> None:
         """Take back the rows of a track, and keep a failure in their place."""
-        kept = [row["track_id"] != track for row in self.excerpts]
-        row = self.excerpts[kept.index(False)]
-        item = Item(track, str(row["path"]), "", int(str(row["source_bytes"])), row["source_mtime_ns"])  # type: ignore[arg-type]
-        self.excerpts = list(itertools.compress(self.excerpts, kept))
-        self.features = list(itertools.compress(self.features, kept))
-        self.mels = list(itertools.compress(self.mels, kept))
-        self.waves = list(itertools.compress(self.waves, kept))  # none at all, or one for each excerpt
+        row = next(row for row in self.rows["excerpts"] if row["track_id"] == track)
+        item = Item(track, row["path"], "", row["source_bytes"], row["source_mtime_ns"])
+        self.rows = {name: [row for row in rows if row["track_id"] != track] for name, rows in self.rows.items()}
         error = AudioError("extract", "crash", f"{item.path}: measured values that cannot be: {problem}")
-        self._fail(item, str(row["source_hash"]), error)
+        self._fail(item, row["source_hash"], error)
 
     def tables(self) -> dict[str, pa.Table]:
         """The five measured tables."""
         names = registry.column_names(self.spec.groups)
-        X = np.array(self.features, np.float32).reshape(-1, len(names))
-        key = [pa.array([row[k] for row in self.excerpts]) for k in checks.KEY]
+        rows = self.rows["features"]
+        X = np.array([row["values"] for row in rows], np.float32).reshape(-1, len(names))
+        key = [pa.array([row[k] for row in rows]) for k in checks.KEY]
         columns = [*key, *(pa.array(X[:, j]) for j in range(len(names)))]
         features = pa.table(columns, names=[*checks.KEY, *names])
-        return {
-            "features": schemas.conform(features, schemas.features_schema(self.spec.groups)),
-            "mel": schemas.from_rows(self.mels, schemas.MEL),
-            "wave": schemas.from_rows(self.waves, schemas.WAVE),
-            "failures": schemas.from_rows(self.failures, schemas.FAILURES),
-            "excerpts": schemas.from_rows(self.excerpts, schemas.EXCERPTS),
-        }
+        tables = {"features": schemas.conform(features, schemas.features_schema(self.spec.groups))}
+        for name in ("mel", "wave", "failures", "excerpts"):
+            tables[name] = schemas.from_rows(self.rows[name], schemas.measured_schema(name, self.spec))
+        return tables

@@ -16,7 +16,6 @@ from featurestore import schemas
 from featurestore.catalog import splits
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store.store import OWN_SET, Store, default_scheme
-from warehouse.arrays.rows import key_arrays, positions
 from warehouse.database import derived
 from warehouse.database.connection import connect, open_store
 from warehouse.database.sql import identifier, read_sql
@@ -138,14 +137,17 @@ def locate_keys(store: Store, connection: duckdb.DuckDBPyConnection, keys: pa.Ta
             "Take them from warehouse.examples(...).",
         )
     rows = select_keys(store, connection, scheme=None, split=None, subset=None, labelled=False)
-    at = positions(key_arrays(keys), key_arrays(rows))
-    if len(at) and at.min() < 0:
-        track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
+    connection.register("held", rows)
+    connection.register("asked", keys.select(["track_id", "excerpt"]).append_column("place", [range(len(keys))]))
+    joined = "SELECT h.* FROM asked AS a LEFT JOIN held AS h USING (track_id, excerpt) ORDER BY a.place"
+    found = connection.sql(joined).to_arrow_table()
+    if found["batch"].null_count:
+        key = keys.slice(found["batch"].is_null().index(True).as_py(), 1).to_pylist()[0]
         raise MissingInput(
-            f"store {store.url} holds no excerpt {excerpt} of track {track}",
+            f"store {store.url} holds no excerpt {key['excerpt']} of track {key['track_id']}",
             "Take the keys from warehouse.examples(...) on the same store.",
         )
-    return rows.take(at)
+    return found
 
 
 def _located_sql(features: str) -> str:

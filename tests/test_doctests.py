@@ -17,6 +17,7 @@ from tests.factories import make_store
 MODULES = {
     "warehouse.database.connection": ("store",),
     "warehouse.database.export": ("store", "folder"),
+    "warehouse.database.sql": (),
     "warehouse.arrays.keys": ("store",),
     "warehouse.arrays.matrices": ("store",),
     "warehouse.arrays.streams": ("store",),

@@ -18,7 +18,6 @@ from featurestore.spec import Spec
 from featurestore.store import arrays
 from featurestore.store.store import Store
 from tests.factories import SMALL_SPEC, make_store
-from warehouse.arrays import rows as rows_module
 
 COLUMNS = registry.column_names(SMALL_SPEC.groups)
 
@@ -298,13 +297,3 @@ def test_examples_are_the_labelled_keys_of_a_split(partly: Store) -> None:
     assert warehouse.examples(partly, scheme="artist", subset="small", table="features")["track_id"].to_pylist() == [1]
     with pytest.raises(UsageError, match=re.escape("features, mel, wave")):
         warehouse.examples(partly, scheme="artist", table="tracks")
-
-
-def test_positions_of_keys_in_keys() -> None:
-    big = 2**62 + 12345
-    haystack = (np.array([big, 3, 3, 7]), np.array([0, 1, 0, 2]))
-    needles = (np.array([3, 7, big, 3, 4, 7]), np.array([0, 2, 0, 1, 0, 1]))
-    assert rows_module.positions(needles, haystack).tolist() == [2, 3, 0, 1, -1, -1]
-    empty = (np.array([], np.int64), np.array([], np.int64))
-    assert rows_module.positions(needles, empty).tolist() == [-1] * 6
-    assert rows_module.positions(empty, haystack).tolist() == []

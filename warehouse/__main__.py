@@ -21,7 +21,23 @@ from featurestore.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, ask, print the answer; returns the exit code."""
+    """Run the command: parse its arguments, ask the store, print the answer.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+
+    Raises
+    ------
+    FeatureStoreError
+        For what a user can mend; `cli.run` turns it into a message and its exit code.
+    """
     args = _parser().parse_intermixed_args(argv)
     from featurestore.terminal import tables
 

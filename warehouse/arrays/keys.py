@@ -16,7 +16,6 @@ from featurestore import schemas
 from featurestore.catalog import splits
 from featurestore.errors import MissingInput, UsageError
 from featurestore.store.store import OWN_SET, Store, default_scheme
-from warehouse.arrays.rows import key_arrays, positions
 from warehouse.database import derived
 from warehouse.database.connection import connect, open_store
 from warehouse.database.sql import identifier, read_sql
@@ -76,14 +75,41 @@ def examples(
 
 @contextlib.contextmanager
 def open_snapshot(store: Store | str | os.PathLike[str]) -> Iterator[tuple[Store, duckdb.DuckDBPyConnection]]:
-    """A store and a connection to it for our own SQL, closed in the end."""
+    """Open a store and a connection that runs SQL of ours: it is not locked, and it is closed when the block ends.
+
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+
+    Yields
+    ------
+    (Store, duckdb.DuckDBPyConnection)
+
+    Raises
+    ------
+    FeatureStoreError
+        What `connect` raises.
+    """
     opened = open_store(store)
     with contextlib.closing(connect(opened, read_only=False)) as connection:
         yield opened, connection
 
 
 def require_table(store: Store, table: str) -> None:
-    """Raise MissingInput where the store measured nothing, or keeps no waveforms and `table` is wave."""
+    """Make sure that the store has measured rows, and waveforms where those are asked for.
+
+    Parameters
+    ----------
+    store : Store
+    table : str
+        features, mel or wave.
+
+    Raises
+    ------
+    MissingInput
+        If nothing was measured, or `table` is wave and the store keeps none.
+    """
     if table == "wave" and not store.spec.wave_samples:
         raise MissingInput(
             f"store {store.url} keeps no waveforms (spec: wave_seconds is 0)",
@@ -106,10 +132,37 @@ def select_keys(
     subset: str | None,
     labelled: bool,
 ) -> pa.Table:
-    """Keys with batch, genre, artist_group and split, ordered by key.
+    """The keys of a feature set that belong to a split, a subset and a label.
 
-    scheme None means the store's default where a split is asked for, else no scheme at all. Raises UsageError for an
-    unknown split, scheme or subset, MissingInput for a split or a label that the store does not have.
+    Parameters
+    ----------
+    store : Store
+    connection : duckdb.DuckDBPyConnection
+        One that shows this store.
+    features : str
+        `librosa` (measured here) or an imported set.
+    scheme : str or None
+        Split scheme; only tracks that have a split in it are listed. None is the store's default where a split is asked
+        for, and no scheme at all otherwise.
+    split : str or None
+        training, validation or test; None for all.
+    subset : str or None
+        FMA subset, the smaller ones included.
+    labelled : bool
+        Only tracks with a genre.
+
+    Returns
+    -------
+    pyarrow.Table
+        track_id int64, excerpt int16, batch string (NULL for an imported set), genre string, artist_group int64, split
+        string; ordered by key.
+
+    Raises
+    ------
+    UsageError
+        For an unknown split, scheme or subset.
+    MissingInput
+        If the store has no such split or no such row.
     """
     _check_choice("split", split, schemas.SPLITS)
     _check_choice("scheme", scheme, schemas.SCHEMES)
@@ -130,7 +183,28 @@ def select_keys(
 
 
 def locate_keys(store: Store, connection: duckdb.DuckDBPyConnection, keys: pa.Table) -> pa.Table:
-    """The rows of `select_keys` for `keys` (track_id, excerpt), in their order. Raises UsageError or MissingInput."""
+    """The rows of `select_keys` that belong to given keys of the measured set.
+
+    Parameters
+    ----------
+    store : Store
+    connection : duckdb.DuckDBPyConnection
+        One that shows this store, made by `open_snapshot`.
+    keys : pyarrow.Table
+        With track_id and excerpt, in any order, repeated ones too.
+
+    Returns
+    -------
+    pyarrow.Table
+        As `select_keys`, one row for each row of `keys`, in their order.
+
+    Raises
+    ------
+    UsageError
+        If `keys` lacks a column.
+    MissingInput
+        If the store does not hold one of them.
+    """
     absent = {"track_id", "excerpt"} - set(keys.column_names)
     if absent:
         raise UsageError(
@@ -138,14 +212,17 @@ def locate_keys(store: Store, connection: duckdb.DuckDBPyConnection, keys: pa.Ta
             "Take them from warehouse.examples(...).",
         )
     rows = select_keys(store, connection, scheme=None, split=None, subset=None, labelled=False)
-    at = positions(key_arrays(keys), key_arrays(rows))
-    if len(at) and at.min() < 0:
-        track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
+    connection.register("held", rows)
+    connection.register("asked", keys.select(["track_id", "excerpt"]).append_column("place", [range(len(keys))]))
+    joined = "SELECT h.* FROM asked AS a LEFT JOIN held AS h USING (track_id, excerpt) ORDER BY a.place"
+    found = connection.sql(joined).to_arrow_table()
+    if found["batch"].null_count:
+        key = keys.slice(found["batch"].is_null().index(True).as_py(), 1).to_pylist()[0]
         raise MissingInput(
-            f"store {store.url} holds no excerpt {excerpt} of track {track}",
+            f"store {store.url} holds no excerpt {key['excerpt']} of track {key['track_id']}",
             "Take the keys from warehouse.examples(...) on the same store.",
         )
-    return rows.take(at)
+    return found
 
 
 def _located_sql(features: str) -> str:

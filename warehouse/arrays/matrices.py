@@ -108,7 +108,7 @@ def matrix(
     ((18, 140), dtype('float32'), 'mfcc_mean_01')
     """
     with open_snapshot(store) as (opened, connection):
-        columns = select_columns(opened, features, groups)
+        columns = _select_columns(opened, features, groups)
         if split is not None and scheme is None:
             scheme = default_scheme(opened)
         keys = select_keys(
@@ -126,11 +126,8 @@ def matrix(
     )
 
 
-def select_columns(store: Store, features: str, groups: Sequence[str] | None) -> tuple[str, ...]:
-    """Columns of a feature set that belong to any of `groups`, in stored order.
-
-    Raises UsageError naming what could be chosen, MissingInput where the store lacks the set.
-    """
+def _select_columns(store: Store, features: str, groups: Sequence[str] | None) -> tuple[str, ...]:
+    """Columns of a feature set that belong to any of `groups`, in stored order."""
     names = _set_columns(store, features)
     if groups is None:
         return names

@@ -18,7 +18,6 @@ from featurestore.errors import REPAIR, StoreDamaged, UsageError
 from featurestore.store import arrays, files
 from featurestore.store.store import Store
 from warehouse.arrays.keys import locate_keys, open_snapshot, require_table, select_keys
-from warehouse.arrays.rows import Keys, key_arrays, positions
 
 Row = dict[str, Any]
 
@@ -233,11 +232,11 @@ def _batches(
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """An open file, its keys in stored order, and the size and first row of each row group."""
+    """An open file, the row of each key in it, and the size and first row of each row group."""
 
     path: str
     parquet: pq.ParquetFile
-    keys: Keys
+    row_of: dict[tuple[int, int], int]
     sizes: np.ndarray
     starts: np.ndarray
 
@@ -246,19 +245,27 @@ def _open(store: Store, path: str) -> _File:
     try:
         # Arrow's own file reads without holding Python's lock
         parquet = pq.ParquetFile(path if files.is_local(store.fs) else store.fs.open(path, "rb"))
-        keys = key_arrays(parquet.read(["track_id", "excerpt"]))
+        keys = _keys(parquet.read(["track_id", "excerpt"]))
     except (OSError, pa.ArrowException) as error:
         raise StoreDamaged(f"{path}: {error}", REPAIR) from None
     sizes = np.array([parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)], np.int64)
-    return _File(path, parquet, keys, sizes, np.cumsum(sizes) - sizes)
+    row_of = {key: row for row, key in enumerate(keys)}
+    return _File(path, parquet, row_of, sizes, np.cumsum(sizes) - sizes)
+
+
+def _keys(table: pa.Table) -> Iterator[tuple[int, int]]:
+    return zip(table["track_id"].to_pylist(), table["excerpt"].to_pylist(), strict=True)
 
 
 def _read(file: _File, keys: pa.Table, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows of `keys` in one file, in their order, reading only the row groups that hold them."""
-    at = positions(key_arrays(keys), file.keys)
-    if len(at) and at.min() < 0:
-        track, excerpt = (c[at.argmin()] for c in key_arrays(keys))
-        raise StoreDamaged(f"{file.path}: no row of track {track}, excerpt {excerpt}, which excerpts lists", REPAIR)
+    try:
+        at = np.array([file.row_of[key] for key in _keys(keys)])
+    except KeyError as error:
+        track, excerpt = error.args[0]
+        raise StoreDamaged(
+            f"{file.path}: no row of track {track}, excerpt {excerpt}, which excerpts lists", REPAIR
+        ) from None
     groups, which = np.unique(np.searchsorted(file.starts, at, side="right") - 1, return_inverse=True)
     sizes = file.sizes[groups]
     offset = np.cumsum(sizes) - sizes

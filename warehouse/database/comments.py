@@ -33,7 +33,23 @@ FEATURE_COLUMNS = pa.schema(
 
 
 def feature_columns(found: Contents) -> pa.Table:
-    """One row per feature column of every set: its parts, group, unit and description."""
+    """Describe every feature column of every set.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+
+    Returns
+    -------
+    pyarrow.Table
+        FEATURE_COLUMNS: one row per set and column.
+
+    Raises
+    ------
+    StoreDamaged
+        If an imported set cannot be read.
+    """
     own = [
         (OWN_SET, c.name, c.feature, c.statistic, c.dimension, c.group, c.unit, c.description)
         for c in registry.columns(found.store.spec.groups)
@@ -60,13 +76,41 @@ _ABOUT = {
 
 
 def spec_rows(spec: Spec) -> pa.Table:
-    """The spec as rows (name, value as JSON)."""
+    """The spec as rows.
+
+    Parameters
+    ----------
+    spec : Spec
+
+    Returns
+    -------
+    pyarrow.Table
+        name string, value string (JSON); the last row is the fingerprint.
+    """
     values = {**spec.as_dict(), "fingerprint": spec.fingerprint}
     return pa.table({"name": list(values), "value": [json.dumps(v) for v in values.values()]})
 
 
 def statements(found: Contents, kinds: Mapping[str, str]) -> Iterator[str]:
-    """`COMMENT ON` statements for relations ({name: TABLE or VIEW}), their columns, and macros."""
+    """The `COMMENT ON` statements for relations, their columns, and the macros.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+    kinds : mapping of str to str
+        {name of a relation: TABLE or VIEW}.
+
+    Yields
+    ------
+    str
+        One statement, without a semicolon.
+
+    Raises
+    ------
+    StoreDamaged
+        If an imported set cannot be read.
+    """
     described = stored_schemas(found.store) | {"feature_columns": FEATURE_COLUMNS}
     for name, kind in kinds.items():
         yield f"COMMENT ON {kind} {identifier(name)} IS {literal(_ABOUT.get(name) or _about(name))}"

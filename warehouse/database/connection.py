@@ -185,7 +185,26 @@ def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Paramete
 def relation(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None
 ) -> duckdb.DuckDBPyRelation | None:
-    """The result of `sql`, not yet read; None where it has none. Raises duckdb.Error with a pointer into `sql`."""
+    """The result of SQL, planned and not yet read.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    sql : str
+        One or more statements.
+    parameters : sequence or mapping, optional
+        Values of `$1` or `$name` in it.
+
+    Returns
+    -------
+    duckdb.DuckDBPyRelation or None
+        None where no statement has a result.
+
+    Raises
+    ------
+    duckdb.Error
+        With a pointer into `sql`.
+    """
     try:
         return connection.sql(sql, params=parameters)
     except (duckdb.BinderException, duckdb.CatalogException):
@@ -195,16 +214,29 @@ def relation(
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None = None) -> T:
-    """`work()`, which uses `connection`, in a thread of its own, so that Ctrl-C or a time limit can stop its query.
+    """Run work that uses a connection in a thread of its own, so that Ctrl-C or a time limit can stop its query.
 
-    Ctrl-C in the thread that asks makes DuckDB raise RuntimeError, not always KeyboardInterrupt.
+    In the thread that handles signals, Ctrl-C makes DuckDB raise RuntimeError, not always KeyboardInterrupt.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    work : callable
+        Takes no arguments.
+    timeout : float, optional
+        Seconds; no limit by default.
+
+    Returns
+    -------
+    object
+        What `work` returns.
 
     Raises
     ------
     FeatureStoreError
-        If it took longer than `timeout` seconds.
+        If it took longer than `timeout`.
     KeyboardInterrupt
-        At Ctrl-C.
+        At Ctrl-C, when the work has ended.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
@@ -227,7 +259,18 @@ def _stop(connection: duckdb.DuckDBPyConnection, future: Future[T]) -> None:
 
 
 def failure(error: Exception) -> FeatureStoreError:
-    """DuckDB's error, with its pointer into the SQL, as an error of ours."""
+    """DuckDB's error as one of ours, with its pointer into the SQL and without Python's traceback.
+
+    Parameters
+    ----------
+    error : Exception
+        A duckdb.Error, or the RuntimeError of a function or file of ours that DuckDB called.
+
+    Returns
+    -------
+    FeatureStoreError
+        With advice, where there is any.
+    """
     text = str(error).strip()
     # an error in a function or file of ours carries Python's traceback; its last line says what happened
     head, traceback, rest = text.partition("Traceback (most recent call last)")

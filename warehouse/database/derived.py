@@ -98,6 +98,17 @@ def state(store: Store) -> tuple[str, tuple[str, ...]]:
     """Name of the database of a local store as it is now, and the committed batches that it shows.
 
     A Parquet file stands for itself by its footer, which holds a checksum of the rest.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    name : str
+        `<batches>-<catalog>.duckdb`, hexadecimal digests of 32 and 16 digits.
+    batches : tuple of str
+        Oldest first.
     """
     batches = store.batches()
     content = hashlib.sha256()

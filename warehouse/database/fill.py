@@ -53,11 +53,11 @@ def fill(
     """
     connection.execute(f"CREATE SCHEMA {SCHEMA}")
     for name, schema in stored_schemas(found.store).items():
-        create_table(connection, f"{SCHEMA}.empty_{name}", schema.empty_table())
-    create_table(connection, f"{SCHEMA}.superseded", found.snapshot.superseded)
-    create_table(connection, f"{SCHEMA}.artist_groups", _artist_groups(found.store))
-    create_table(connection, "spec", comments.spec_rows(found.store.spec))
-    create_table(connection, "feature_columns", comments.feature_columns(found))
+        _create_table(connection, f"{SCHEMA}.empty_{name}", schema.empty_table())
+    _create_table(connection, f"{SCHEMA}.superseded", found.snapshot.superseded)
+    _create_table(connection, f"{SCHEMA}.artist_groups", _artist_groups(found.store))
+    _create_table(connection, "spec", comments.spec_rows(found.store.spec))
+    _create_table(connection, "feature_columns", comments.feature_columns(found))
     kinds = {"spec": "TABLE", "feature_columns": "TABLE"}
     for name in VIEWS:
         kinds[name] = "TABLE" if name in SMALL or name in copied else "VIEW"
@@ -74,7 +74,21 @@ def fill(
 
 
 def view_sql(found: Contents, name: str, prefix: str) -> str:
-    """The SELECT of one of VIEWS, over the store's files and the views before it."""
+    """The SELECT of one of VIEWS, over the store's files and the views before it.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+    name : str
+        One of VIEWS.
+    prefix : str
+        What stands in front of a file's path relative to the store.
+
+    Returns
+    -------
+    str
+    """
     sql = read_sql(f"views/{name}").replace("{source}", f"({source_sql(found, name, prefix)})")
     if name != "vectors":
         return sql
@@ -83,7 +97,7 @@ def view_sql(found: Contents, name: str, prefix: str) -> str:
     return sql.replace("{scaled}", ", ".join(scaled)).replace("{n}", str(len(columns)))
 
 
-def create_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+def _create_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
     """Copy an Arrow table into the table `name` of the connection's current database."""
     connection.register("arrow_rows", rows)
     connection.execute(f"CREATE TABLE {name} AS FROM arrow_rows")

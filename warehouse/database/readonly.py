@@ -49,7 +49,20 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         weakref.finalize(self, _close, self._held)
 
     def show(self, names: Iterable[str], *, pinned: bool = False) -> None:
-        """Let more files be opened. pinned: those of a disk are opened now, so that a file replaced in place stays."""
+        """Let more files be opened.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Paths relative to the store.
+        pinned : bool
+            Open those of a disk now: a file that is replaced in place later stays as it was.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a pinned file is not there.
+        """
         names = set(names)
         self._names |= names
         if pinned and self._local:
@@ -60,21 +73,90 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         return str(path).removeprefix(PREFIX)
 
     def exists(self, path: str, **_: Any) -> bool:
+        """Whether a file may be opened.
+
+        Parameters
+        ----------
+        path : str
+            `store://<name>`, or the name alone.
+
+        Returns
+        -------
+        bool
+        """
         return self._strip_protocol(path) in self._names
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        # views name their files one by one; patterns would show what other tables do not
+        """The file of that very name, if it may be opened; a pattern matches none.
+
+        Parameters
+        ----------
+        path : str
+            `store://<name>`, or the name alone.
+
+        Returns
+        -------
+        list of str
+            One name at most.
+        """
         return [self._strip_protocol(path)] if self.exists(path) else []
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """What fsspec asks of a file.
+
+        Parameters
+        ----------
+        path : str
+            `store://<name>`, or the name alone.
+
+        Returns
+        -------
+        dict
+            name, size in bytes, type.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it may not be opened, or is gone.
+        """
         name = self._known(path)
         return {"name": name, "size": self._size(name), "type": "file"}
 
     def modified(self, path: str) -> dt.datetime:
-        # a snapshot's files never change; one instant lets DuckDB keep what it read
+        """The same instant for every file: a snapshot's files never change, and DuckDB keeps what it read of them.
+
+        Parameters
+        ----------
+        path : str
+
+        Returns
+        -------
+        datetime.datetime
+        """
         return _UNCHANGING
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        """Open a file for reading, from several threads at once.
+
+        Parameters
+        ----------
+        path : str
+            `store://<name>`, or the name alone.
+        mode : str
+            `r` or `rb`; both give bytes.
+
+        Returns
+        -------
+        file
+            With seek, tell, read and close.
+
+        Raises
+        ------
+        PermissionError
+            If it is to be written.
+        FileNotFoundError
+            If it may not be opened, or is gone.
+        """
         if mode.strip("bt") != "r":
             raise PermissionError(f"{path}: the store is read-only here")
         name = self._known(path)

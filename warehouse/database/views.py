@@ -54,19 +54,54 @@ class Contents:
         return tuple(n.removeprefix("features_") for n in self.catalog if n.startswith("features_"))
 
     def files(self, table: str) -> list[str]:
-        """Paths of the files that hold a measured table, relative to the store, oldest first."""
+        """Paths of the files that hold a measured table.
+
+        Parameters
+        ----------
+        table : str
+            One of `schemas.MEASURED`.
+
+        Returns
+        -------
+        list of str
+            Relative to the store, oldest batch first.
+        """
         return [f"{table}/{batch}.parquet" for batch in self.snapshot.batches]
 
 
 def contents(store: Store) -> Contents:
-    """Look at the store once. Raises StoreDamaged."""
+    """Look at the store once.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    Contents
+
+    Raises
+    ------
+    StoreDamaged
+        If a file of the snapshot cannot be read.
+    """
     # rewritten in place and never removed: the catalog is listed first so that it is not newer than the batches
     catalog = store.catalog_names()
     return Contents(store, store.snapshot(), catalog)
 
 
 def stored_schemas(store: Store) -> dict[str, pa.Schema]:
-    """Arrow schemas of the stored tables by name, imported sets left out."""
+    """Arrow schemas of the stored tables, as DuckDB reads them.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    dict
+        {table: pyarrow.Schema} of the measured tables and the fixed tables of the catalog, without imported sets.
+    """
     found = {t: schemas.measured_schema(t, store.spec) for t in schemas.MEASURED} | schemas.CATALOG
     return {name: pa.schema([f.with_type(_as_read(f.type)) for f in schema]) for name, schema in found.items()}
 
@@ -77,14 +112,43 @@ def _as_read(kind: pa.DataType) -> pa.DataType:
 
 
 def source_sql(found: Contents, name: str, prefix: str) -> str:
-    """A SELECT of the stored table of a view's name; empty for a view that is made of other views."""
+    """A SELECT of the stored table that a view is named after.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+    name : str
+        One of VIEWS.
+    prefix : str
+        What stands in front of a file's path relative to the store.
+
+    Returns
+    -------
+    str
+        Empty for a view that is made of other views.
+    """
     if name in schemas.MEASURED:
         return measured_sql(found, name, prefix)
     return catalog_sql(found, name, prefix) if name in schemas.CATALOG else ""
 
 
 def catalog_sql(found: Contents, name: str, prefix: str) -> str:
-    """A SELECT of a catalog table; a fixed table that is absent, or lacks a newer column, is typed all the same."""
+    """A SELECT of a catalog table; a fixed table that is absent, or lacks a newer column, is typed all the same.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+    name : str
+        Name of the table, `features_<set>` for an imported set.
+    prefix : str
+        What stands in front of a file's path relative to the store.
+
+    Returns
+    -------
+    str
+    """
     stored = f"SELECT * FROM {_scan([f'catalog/{name}.parquet'], prefix)}"
     if name not in schemas.CATALOG:
         return stored
@@ -93,7 +157,23 @@ def catalog_sql(found: Contents, name: str, prefix: str) -> str:
 
 
 def catalog_schema(store: Store, name: str) -> pa.Schema:
-    """Arrow schema of a catalog table as it is stored. Raises StoreDamaged."""
+    """Arrow schema of a catalog table as it is stored.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Name of the table, `features_<set>` for an imported set.
+
+    Returns
+    -------
+    pyarrow.Schema
+
+    Raises
+    ------
+    StoreDamaged
+        If the file cannot be read.
+    """
     path = store.catalog_path(name)
     try:
         with store.fs.open(path, "rb") as f:
@@ -103,7 +183,23 @@ def catalog_schema(store: Store, name: str) -> pa.Schema:
 
 
 def measured_sql(found: Contents, table: str, prefix: str, extra: str = "") -> str:
-    """A SELECT of a measured table's current rows; `extra` names virtual columns to add (`filename`)."""
+    """A SELECT of a measured table's current rows.
+
+    Parameters
+    ----------
+    found : Contents
+        What the store holds.
+    table : str
+        One of `schemas.MEASURED`.
+    prefix : str
+        What stands in front of a file's path relative to the store.
+    extra : str
+        A virtual column to add, such as `filename`; empty for none.
+
+    Returns
+    -------
+    str
+    """
     if not found.snapshot.batches:
         return f"SELECT *{f', NULL::VARCHAR AS {extra}' if extra else ''} FROM {SCHEMA}.empty_{table}"
     star = f"*, {extra}" if extra else "*"

@@ -1,4 +1,4 @@
-"""Named queries: the `.sql` files of `warehouse/queries/`, with a question on top and typed-in parameters.
+"""Named queries: the `.sql` files of `warehouse/sql/queries/`, with a question on top and typed-in parameters.
 
 The comment on top of a file is its question; a line `-- param NAME: meaning` declares a parameter that must be given,
 `-- param NAME = VALUE: meaning` one with a default. In the SQL a parameter is `$NAME`, cast to what it should be.
@@ -77,7 +77,13 @@ def _parse(name: str) -> NamedQuery:
 
 
 def listing() -> pa.Table:
-    """The named queries as a table (query, question, parameters)."""
+    """The named queries as a table.
+
+    Returns
+    -------
+    pyarrow.Table
+        query, question, parameters (all string).
+    """
     queries = named_queries()
     return pa.table(
         {
@@ -93,7 +99,21 @@ def _usage(parameter: Parameter) -> str:
 
 
 def find(name: str) -> NamedQuery:
-    """The query called `name`. Raises UsageError with the names there are."""
+    """The query of a name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    NamedQuery
+
+    Raises
+    ------
+    UsageError
+        If there is none; it lists the names.
+    """
     queries = {q.name: q for q in named_queries()}
     if name not in queries:
         raise UsageError(f"no named query {name!r}", f"Expected one of {', '.join(queries)}.")
@@ -101,7 +121,27 @@ def find(name: str) -> NamedQuery:
 
 
 def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
-    """{name: value} of texts like `k=v`. Raises UsageError for one without a `=`, or one given twice."""
+    """Parameters from texts like `k=v`.
+
+    Parameters
+    ----------
+    texts : iterable of str
+
+    Returns
+    -------
+    dict
+        {name: value}.
+
+    Raises
+    ------
+    UsageError
+        For a text without a name or a `=`, or a name given twice.
+
+    Examples
+    --------
+    >>> parse_parameters(["a=Blues", "where=x=1"])
+    {'a': 'Blues', 'where': 'x=1'}
+    """
     out: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -113,7 +153,24 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
 
 
 def bind(query: NamedQuery, parameters: Mapping[str, str]) -> dict[str, str]:
-    """All parameters of `query`, defaults filled in. Raises UsageError for an unknown or a missing one."""
+    """All parameters of a query, with the defaults of those that were not given.
+
+    Parameters
+    ----------
+    query : NamedQuery
+    parameters : mapping of str to str
+        Those that were given.
+
+    Returns
+    -------
+    dict
+        {name: value}.
+
+    Raises
+    ------
+    UsageError
+        For an unknown or a missing parameter.
+    """
     known = {p.name: p for p in query.parameters}
     unknown = sorted(set(parameters) - set(known))
     missing = [p.name for p in query.parameters if p.default is None and p.name not in parameters]

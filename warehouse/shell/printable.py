@@ -29,7 +29,19 @@ _TIMES = frozenset(
 
 
 def printable(rows: duckdb.DuckDBPyRelation, format: str) -> duckdb.DuckDBPyRelation:
-    """`rows` with repeated column names numbered as DuckDB does (a, a_1) and text for what `format` cannot hold."""
+    """Rows that an output format can hold: unique column names, and text in place of values that it has no form for.
+
+    Parameters
+    ----------
+    rows : duckdb.DuckDBPyRelation
+    format : str
+        One of `cli.FORMATS`.
+
+    Returns
+    -------
+    duckdb.DuckDBPyRelation
+        Repeated names are numbered as DuckDB does (a, a_1).
+    """
     text = _ALWAYS_TEXT if format == "parquet" else _ALWAYS_TEXT | _TIMES
     types = [_type(kind, text) for kind in rows.types]
     if types == [str(kind) for kind in rows.types] and len({name.lower() for name in rows.columns}) == len(types):

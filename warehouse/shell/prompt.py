@@ -40,9 +40,24 @@ UNION SELECT function_name FROM duckdb_functions() WHERE regexp_full_match(funct
 
 
 def run(store: Store | str | os.PathLike[str], **session_options: Any) -> int:
-    """Read statements from the terminal until the end; returns the exit code. Raises what `connect` raises.
+    """Read statements from the terminal until its end, and answer each.
 
-    session_options go to prompt_toolkit's PromptSession (its input and output).
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    **session_options
+        For prompt_toolkit's PromptSession: its input and output.
+
+    Returns
+    -------
+    int
+        The exit code, 0.
+
+    Raises
+    ------
+    FeatureStoreError
+        What `connect` raises; a statement's error is printed.
     """
     with shell.connected(store) as connection:
         session = _session(connection, **session_options)
@@ -146,7 +161,17 @@ def _is_complete(text: str) -> bool:
 
 
 def completer(connection: duckdb.DuckDBPyConnection) -> Any:
-    """Completion of SQL words, functions, and what the store has: views, columns, named queries."""
+    """Completion of what can be typed: SQL words, functions, views, columns, named queries, dot commands.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        One that shows a store.
+
+    Returns
+    -------
+    prompt_toolkit.completion.Completer
+    """
     from prompt_toolkit.completion import WordCompleter
 
     known = {row[0] for row in connection.execute(_WORDS).fetchall()}

@@ -28,9 +28,25 @@ MAX_ROWS = 1000  # rows of a printed table; every other format has them all
 
 
 def statements(words: Sequence[str], file: str | None) -> str:
-    """The SQL of a command line: its one argument, else the file (- is standard input), else standard input.
+    """The SQL of a command line: its one argument, else the file, else standard input.
 
-    Raises UsageError where that is not one text, MissingInput where the file cannot be read.
+    Parameters
+    ----------
+    words : sequence of str
+        The arguments that are no options.
+    file : str or None
+        Path or URL; - is standard input.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    UsageError
+        If that is not one text, or an empty one.
+    MissingInput
+        If the file cannot be read.
     """
     if words and file:
         raise UsageError("SQL was given both as an argument and with --file", "Give it once.")
@@ -108,10 +124,31 @@ def print_results(
     timeout: float | None = None,
     memory_limit: str | None = None,
 ) -> None:
-    """Run every statement of `sql`, read-only, and print each result, or write the only one to `output`.
+    """Run SQL read-only, and print the result of every statement, or write the only one to a file.
 
-    timeout: seconds that each statement may take; memory_limit: as in `connect`.
-    Raises UsageError where not exactly one result can go into the one file, and what `query` raises.
+    Parameters
+    ----------
+    store : Store, str or path
+        The store, its path or its URL.
+    sql : str
+        One or more statements.
+    parameters : mapping of str to str, optional
+        Values of `$name` in it.
+    format : str
+        One of `cli.FORMATS`.
+    output : str, optional
+        Path or URL of the file.
+    timeout : float, optional
+        Seconds that each statement may take.
+    memory_limit : str, optional
+        As in `connect`.
+
+    Raises
+    ------
+    UsageError
+        If there is not exactly one result for the one file.
+    FeatureStoreError
+        What `results` and `connect` raise.
     """
     single = output is not None or format == "parquet"
     with connected(store, memory_limit) as connection:
@@ -135,7 +172,18 @@ def _only(answers: list[Answer]) -> list[Answer]:
 
 
 def print_result(table: pa.Table, more: bool, format: str = "table", output: str | None = None) -> None:
-    """Print one result, or write it to `output`; `more` says that rows were left out."""
+    """Print one result, or write it to a file.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    more : bool
+        Whether rows were left out; a note says so.
+    format : str
+        One of `cli.FORMATS`.
+    output : str, optional
+        Path or URL of the file.
+    """
     if format == "table" and output is None and table.column_names == ["explain_key", "explain_value"]:
         print("\n".join(table["explain_value"].to_pylist()))
         return
@@ -153,11 +201,35 @@ def results(
     limit: int | None = None,
     timeout: float | None = None,
 ) -> Iterator[Answer]:
-    """Run the statements one by one; yields (rows, whether there were more than `limit`) of those that have rows.
+    """Run statements one by one.
 
-    Column names are unique, and values that `format` has no form for are text. limit: for a table only; timeout:
-    seconds for each statement.
-    Raises FeatureStoreError with DuckDB's message and its pointer into the statement, and KeyboardInterrupt.
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    sql : str
+        One or more statements.
+    format : str
+        One of `cli.FORMATS`; values that it has no form for become text.
+    parameters : mapping of str to str, optional
+        Values of `$name` in the SQL.
+    limit : int, optional
+        Most rows of a result, for the format `table` only.
+    timeout : float, optional
+        Seconds that each statement may take.
+
+    Yields
+    ------
+    table : pyarrow.Table
+        The rows of a statement that has rows; column names are unique.
+    more : bool
+        Whether there were more than `limit`.
+
+    Raises
+    ------
+    FeatureStoreError
+        With DuckDB's message and its pointer into the statement.
+    KeyboardInterrupt
+        At Ctrl-C.
     """
     if format != "table":
         limit = None

@@ -12,7 +12,7 @@ import pytest
 from featurestore.errors import MissingInput, UsageError
 from featurestore.spec import Spec
 from tests.training_cases import decode
-from training.shards import records
+from training.shards import kernels, records
 from training.shards.encoding import Encoding, resize
 from training.shards.moments import Moments
 from training.shards.plan import RUN, classes_of, plan_shards
@@ -57,10 +57,23 @@ def test_uint8_clips_what_lies_outside() -> None:
     assert encoding.encode(np.array([-9.0, -1.0, 1.0, 9.0], np.float32)) == bytes([0, 0, 255, 255])
 
 
-def test_float16_rounds_to_even_and_overflows_to_infinity() -> None:
-    values = np.float32([1 + 2**-11, 1 + 3 * 2**-11, 65520, -0.0])
-    data = Encoding.of("wave", "float16", SPEC).encode(values)
-    assert np.frombuffer(data, "<u2").tolist() == [0x3C00, 0x3C02, 0x7C00, 0x8000]
+def test_halves_are_ieees_own() -> None:
+    """Every float16, what lies half-way to the next, and the floats beside that; NumPy rounds as IEEE 754 says."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        middles = (halves[:-1] + halves[1:]) / 2
+    values = np.concatenate([halves, *(np.nextafter(middles, np.float32(to)) for to in (-np.inf, np.inf)), middles])
+    values = np.concatenate([values, np.float32([65519.9, 65520, 1e38, -1e38, 1e-45, -1e-8])])
+    out = np.empty(len(values), np.uint16)
+    kernels.to_halves(values, values.view(np.uint32), out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = values.astype(np.float16)
+    assert np.array_equal(out.view(np.float16), expected, equal_nan=True)
+    known = ~np.isnan(expected)
+    assert np.array_equal(out[known], expected.view(np.uint16)[known])  # also the sign of zero
+    back = np.empty(1 << 16, np.float32)
+    kernels.from_halves(np.arange(1 << 16, dtype=np.uint16), back.view(np.uint32), back)
+    assert np.array_equal(back, halves, equal_nan=True)
 
 
 def test_features_are_float32_only() -> None:

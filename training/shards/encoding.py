@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -90,12 +89,42 @@ class Encoding:
         bytes
             Row-major.
         """
+        from training.shards import kernels
+
+        if array.dtype == self.dtype:
+            return np.ascontiguousarray(array).tobytes()
+        values = as_float32(array).ravel()
+        if self.dtype == "float32":
+            return values.tobytes()
+        out = np.empty(values.size, _NUMPY[self.dtype])
         if self.dtype == "uint8":
             factor, low = self.scale
-            steps = np.rint((np.asarray(array, np.float32) - np.float32(low)) * np.float32(1 / factor))
-            array = np.clip(steps, 0, 255)
-        with np.errstate(over="ignore"):  # beyond float16's range lies infinity
-            return array.astype(_NUMPY[self.dtype]).tobytes()
+            kernels.to_steps(values, np.float32(low), np.float32(1 / factor), out)
+        else:
+            kernels.to_halves(values, values.view(np.uint32), out.view(np.uint16))
+        return out.tobytes()
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """An array as float32, row-major.
+
+    Parameters
+    ----------
+    array : ndarray of float32 or float16, any shape
+
+    Returns
+    -------
+    ndarray of float32, the same shape
+        The array itself where it is that already.
+    """
+    from training.shards import kernels
+
+    if array.dtype != np.float16:
+        return np.ascontiguousarray(array, np.float32)
+    out = np.empty(array.shape, np.float32)
+    halves = np.ascontiguousarray(array).view(np.uint16)
+    kernels.from_halves(halves.ravel(), out.view(np.uint32).ravel(), out.ravel())
+    return out
 
 
 def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -106,6 +135,7 @@ def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
     Parameters
     ----------
     array : ndarray of float32 or float16, shape (frames, bands)
+        Fastest where array.T is contiguous, as a mel spectrogram of the store is, time first.
     height, width : int
         Pixels of the image.
 
@@ -113,19 +143,31 @@ def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
     -------
     ndarray of float32, shape (height, width)
     """
+    from training.shards import kernels
+
     rows, columns = array.shape
-    shorter = _weights(rows, height) @ array.astype(np.float32)
-    return np.ascontiguousarray((_weights(columns, width) @ shorter.T).T)
+    out = np.empty((height, width), np.float32)
+    across, shares = _taps(columns, width)
+    kernels.resample(as_float32(array), *_taps(rows, height), across, np.ascontiguousarray(shares.T), out)
+    return out
 
 
-@functools.lru_cache(maxsize=256)
-def _weights(source: int, target: int) -> Any:
-    """Sparse float32 (target, source): each row weighs the inputs under a triangle of the output pixel's width."""
-    from scipy.sparse import csr_array
-
+def _weights(source: int, target: int) -> np.ndarray:
+    """float32 (target, source): each row weighs the inputs under a triangle of the output pixel's width."""
     scale = source / target
     width = max(scale, 1.0)
     centres = (np.arange(target) + 0.5) * scale
     distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / width
     triangle = np.maximum(0.0, 1.0 - distance)
-    return csr_array((triangle / triangle.sum(axis=1, keepdims=True)).astype(np.float32))
+    return (triangle / triangle.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=256)
+def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_weights` without its zeros: the first input of each output uint32 (target,), its weights (target, taps)."""
+    weights = _weights(source, target)
+    seen = weights > 0
+    first, last = seen.argmax(axis=1), source - seen[:, ::-1].argmax(axis=1)
+    taps = int((last - first).max())
+    first = np.minimum(first, source - taps)
+    return first.astype(np.uint32), np.take_along_axis(weights, first[:, None] + np.arange(taps), axis=1)

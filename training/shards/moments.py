@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from training.shards.encoding import as_float32
+
 
 @dataclasses.dataclass
 class Moments:
@@ -46,12 +48,23 @@ class Moments:
         kind : {"mel", "wave", "features"}
         array : ndarray of float32 or float16, time first
         """
-        rows = array.reshape({"mel": (-1, array.shape[-1]), "wave": (-1, 1), "features": (1, -1)}[kind])
+        if kind == "mel":  # finite in the store, and large: one compiled sweep
+            self._add_rows(as_float32(array))
+            return
+        rows = array.reshape(-1, 1) if kind == "wave" else array.reshape(1, -1)
         known = np.isfinite(rows)
-        values = np.where(known, rows, 0).astype(np.float64)
+        if not known.all():
+            rows = np.where(known, rows, 0)
         self.n = self.n + known.sum(axis=0)
-        self.total = self.total + values.sum(axis=0)
-        self.squares = self.squares + np.einsum("ij,ij->j", values, values)
+        self.total = self.total + rows.sum(axis=0, dtype=np.float64)
+        self.squares = self.squares + np.square(rows, dtype=np.float64).sum(axis=0)
+
+    def _add_rows(self, rows: np.ndarray) -> None:
+        from training.shards import kernels
+
+        total, squares = np.zeros((2, rows.shape[1]))
+        kernels.add_sums(rows, total, squares)
+        self.n, self.total, self.squares = self.n + len(rows), self.total + total, self.squares + squares
 
     def see(self, shape: tuple[int, ...]) -> None:
         """Note the shape of a record, also of one that the sums leave out.

@@ -1,0 +1,1 @@
+"""Deep learning: TFRecord shards from a store, networks, training, evaluation and prediction."""

@@ -14,7 +14,17 @@ KERNEL = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 @KERNEL
 def from_halves(halves: np.ndarray, bits: np.ndarray, out: np.ndarray) -> None:
-    """out float32 (n,) = the values of the float16 bits `halves` uint16 (n,); `bits` are those of out, uint32."""
+    """Turn float16 numbers into float32.
+
+    Parameters
+    ----------
+    halves : ndarray of uint16, shape (n,)
+        The bits of the float16 numbers.
+    bits : ndarray of uint32, shape (n,)
+        The memory of `out`, as bits.
+    out : ndarray of float32, shape (n,)
+        Receives the values.
+    """
     for i in range(len(halves)):
         h = np.uint32(halves[i])
         size = (h & np.uint32(0x7FFF)) << np.uint32(13)
@@ -34,10 +44,21 @@ def resample(
     column_weights: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out float32 (height, width) = weighted means of source float32 (frames, bands).
+    """Make an image of weighted means of a spectrogram.
 
-    Row t weighs the frames from row_first[t] on with row_weights[t], float32 (taps,); column c weighs the bands from
-    column_first[c] on with column_weights[:, c].
+    Parameters
+    ----------
+    source : ndarray of float32, shape (frames, bands)
+    row_first : ndarray of uint32, shape (height,)
+        The first frame that each row of the image weighs.
+    row_weights : ndarray of float32, shape (height, taps)
+        The weights of that frame and of those after it.
+    column_first : ndarray of uint32, shape (width,)
+        The first band that each column weighs.
+    column_weights : ndarray of float32, shape (taps, width)
+        The weights of that band and of those after it.
+    out : ndarray of float32, shape (height, width)
+        Receives the image.
     """
     line = np.empty(source.shape[1], np.float32)
     for t in range(len(out)):
@@ -56,9 +77,17 @@ def resample(
 
 @KERNEL
 def to_halves(values: np.ndarray, bits: np.ndarray, out: np.ndarray) -> None:
-    """out uint16 (n,): the float16 bits nearest to `values` float32 (n,), ties to even; `bits` are theirs, uint32.
+    """Round float32 numbers to the nearest float16, ties to even.
 
     Source: IEEE 754-2008, binary16. Beyond 65,519 is infinity, below 2**-14 are steps of 2**-24.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n,)
+    bits : ndarray of uint32, shape (n,)
+        The memory of `values`, as bits.
+    out : ndarray of uint16, shape (n,)
+        Receives the bits of the float16 numbers.
     """
     for i in range(len(values)):
         sign = (bits[i] >> np.uint32(16)) & np.uint32(0x8000)
@@ -75,14 +104,30 @@ def to_halves(values: np.ndarray, bits: np.ndarray, out: np.ndarray) -> None:
 
 @KERNEL
 def to_steps(values: np.ndarray, low: np.float32, per_step: np.float32, out: np.ndarray) -> None:
-    """out uint8 (n,) = (values float32 (n,) - low) * per_step, rounded and clipped."""
+    """Turn values into steps of one byte: (values - low) * per_step, rounded and clipped.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n,)
+    low, per_step : float32
+        The value of step 0, and the steps in one unit.
+    out : ndarray of uint8, shape (n,)
+        Receives the steps.
+    """
     for i in range(len(values)):
         out[i] = np.uint8(min(max(np.rint((values[i] - low) * per_step), np.float32(0)), np.float32(255)))
 
 
 @KERNEL
 def add_sums(values: np.ndarray, total: np.ndarray, squares: np.ndarray) -> None:
-    """Add the columns of `values` float32 (rows, n) and their squares to total and squares, float64 (n,)."""
+    """Add the columns of values, and their squares, to two sums.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (rows, n)
+    total, squares : ndarray of float64, shape (n,)
+        The sums, added to in place.
+    """
     for row in values:
         for j in range(len(row)):
             v = np.float64(row[j])

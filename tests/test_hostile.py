@@ -62,7 +62,7 @@ def test_a_build_of_the_whole_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (by_name["6-channels.wav"]["channels"], by_name["192-kHz.wav"]["native_rate"]) == (6, 192_000)
     expected = {"empty.mp3": "empty", "nan.wav": "non_finite", "infinite.wav": "non_finite", "page.mp3": "not_audio"}
     assert {name: by_name[name]["kind"] for name in expected} == expected
-    features = Store.open(str(tmp_path / "store")).read("features").drop(["track_id", "excerpt"])
+    features = Store.open(str(tmp_path / "store")).read_current("features").drop(["track_id", "excerpt"])
     assert np.isfinite(np.stack([c.to_numpy() for c in features.columns])).all()
 
 

@@ -14,7 +14,7 @@ import soundfile
 from analysis import compare, predict
 from featurestore import datasets
 from featurestore.__main__ import main
-from featurestore.audio import decode, ffmpeg
+from featurestore.audio import decode
 from featurestore.errors import AudioError
 from featurestore.maintenance.verify import verify
 from featurestore.store.store import Store
@@ -137,7 +137,7 @@ def test_a_kept_model_answers_them(
 
 
 def test_decode_says_which_file_it_refuses(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "find", lambda: None)
+    monkeypatch.setenv("PATH", "")  # so that there is no ffmpeg
     with pytest.raises(AudioError, match="begins as WAV") as refused:
         decode.decode(music / "rock" / f"{LATIN}.wav", SPEC)
     assert refused.value.kind == "truncated"

@@ -174,12 +174,12 @@ def test_without_workers_the_build_ends(clips: Path, tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "store"), SPEC)
     with started(tmp_path, workers=1) as dask, backends.connect(dask.address) as client:
         pool = backends.DaskPool(client, patience_s=1.0)
-        with (
-            lock.hold(store.fs, store.root, "test") as held,
-            when(lambda: committed(tmp_path / "store") >= 1, lambda: all_of(dask.workers)),
-            pytest.raises(FeatureStoreError, match=none),
-        ):
-            list(batches.measure(store, some_tasks(store, clips, held.token), pool))
+        with lock.hold(store.fs, store.root, "test") as held:
+            results = batches.measure(store, some_tasks(store, clips, held.token), pool)
+            next(results)
+            all_of(dask.workers)
+            with pytest.raises(FeatureStoreError, match=none):
+                list(results)
         assert 1 <= committed(tmp_path / "store") < 6
         with pytest.raises(FeatureStoreError, match=none):
             pool.check(one_task(store, clips))

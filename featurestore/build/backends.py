@@ -341,9 +341,12 @@ class DaskPool:
         from distributed import CancelledError, KilledWorker
 
         try:
-            return future.result()
+            # the answer of a batch that is done is lost with its worker: another worker gives it again, if there is one
+            return future.result(timeout=self._patience_s)
         except KilledWorker:
             return Lost("")
+        except TimeoutError:
+            raise self._no_workers() from None
         except (CancelledError, concurrent.futures.CancelledError):
             raise FeatureStoreError(f"{self._name}: the connection to the Dask scheduler was lost", _AGAIN) from None
 
